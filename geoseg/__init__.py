@@ -1,0 +1,83 @@
+"""geoseg: semantic segmentation of georeferenced rasters, from a GeoTIFF scene to a map in QGIS.
+
+The public names are resolved when they are first used, so that `import geoseg` loads nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoseg.confusion import Confusion as Confusion
+    from geoseg.errors import GeosegError as GeosegError
+    from geoseg.io.catalog import Catalog as Catalog
+    from geoseg.io.geotiff import read_raster as read_raster
+    from geoseg.io.qgis import write_project as write_project
+    from geoseg.io.scenes import Scene as Scene
+    from geoseg.io.scenes import describe_scene as describe_scene
+    from geoseg.io.scenes import open_scene as open_scene
+    from geoseg.io.scenes import read_scene as read_scene
+    from geoseg.io.vectors import write_polygons as write_polygons
+    from geoseg.legend import Legend as Legend
+    from geoseg.legend import LegendClass as LegendClass
+    from geoseg.mapping.make_map import Prediction as Prediction
+    from geoseg.mapping.make_map import make_map as make_map
+    from geoseg.mapping.plan import MapOptions as MapOptions
+    from geoseg.mapping.polygons import trace_polygons as trace_polygons
+    from geoseg.mapping.runtimes import open_runtime as open_runtime
+    from geoseg.models.package import ModelPackage as ModelPackage
+    from geoseg.models.package import write_package as write_package
+    from geoseg.preprocess.indices import spectral_index as spectral_index
+    from geoseg.preprocess.prepare import Preparation as Preparation
+    from geoseg.preprocess.prepare import prepare as prepare
+    from geoseg.raster import Raster as Raster
+    from geoseg.sensors import SENSORS as SENSORS
+    from geoseg.sensors import Band as Band
+    from geoseg.sensors import Sensor as Sensor
+    from geoseg.sensors import get_sensor as get_sensor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Band": "sensors",
+    "Catalog": "io.catalog",
+    "Confusion": "confusion",
+    "GeosegError": "errors",
+    "Legend": "legend",
+    "LegendClass": "legend",
+    "MapOptions": "mapping.plan",
+    "ModelPackage": "models.package",
+    "Prediction": "mapping.make_map",
+    "Preparation": "preprocess.prepare",
+    "Raster": "raster",
+    "SENSORS": "sensors",
+    "Scene": "io.scenes",
+    "Sensor": "sensors",
+    "describe_scene": "io.scenes",
+    "get_sensor": "sensors",
+    "make_map": "mapping.make_map",
+    "open_runtime": "mapping.runtimes",
+    "open_scene": "io.scenes",
+    "prepare": "preprocess.prepare",
+    "read_raster": "io.geotiff",
+    "read_scene": "io.scenes",
+    "spectral_index": "preprocess.indices",
+    "trace_polygons": "mapping.polygons",
+    "write_package": "models.package",
+    "write_polygons": "io.vectors",
+    "write_project": "io.qgis",
+}
+"""Public name → the module under `geoseg` where it lives; a test keeps it equal to the imports above."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'geoseg' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"geoseg.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

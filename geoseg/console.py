@@ -1,0 +1,99 @@
+"""What the command line shows people: tables and a progress bar, on standard error where standard output is for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from geoseg.mapping.make_map import Prediction
+
+_PLAIN_WIDTH = 120
+"""Columns where the output is no terminal, such as a log file."""
+
+
+def print_scene(facts: Mapping[str, Any]) -> None:
+    """What `describe_scene` found, and which models fit."""
+    console, grid = _console(), facts["grid"]
+    console.print(f"{facts['name']}: {facts['sensor_title']}", style="bold", markup=False)
+    console.print(f"{grid['rows']} rows x {grid['cols']} columns, {facts['crs']}, acquired {facts['time'] or 'at an unknown time'}", markup=False)
+    table = Table("role", "band", "pixel", "valid", "values (least, 1 %, median, 99 %, most)", "unit", "known by", box=None)
+    for band in facts["bands"]:
+        values = "none" if band["percentiles"] is None else "  ".join(f"{value:.4g}" for value in band["percentiles"])
+        size = " x ".join(f"{side:.6g}" for side in dict.fromkeys(band["resolution"]))
+        cells = (band["role"], band["name"], size, f"{100 * band['valid_share']:.1f} %", values, band["unit"], band["because"])
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
+    for model in facts["models"]:
+        console.print(f"{'fits' if model['fits'] else 'does not fit'}: {model['model']}", style="green" if model["fits"] else "red", markup=False)
+        for said in model["said"]:
+            console.print(f"  {said}", markup=False)
+    _print_warnings(console, facts["warnings"])
+
+
+def print_plan(facts: Mapping[str, Any]) -> None:
+    """What `--dry-run` says."""
+    console = _console()
+    console.print(
+        f"{facts['scene']}: {facts['rows']} x {facts['cols']} pixels in {facts['tiles']} tiles of {facts['tile']} (overlap {facts['overlap']}); "
+        f"about {facts['memory_mb']} MB of memory, {facts['disk_mb']:.0f} MB of disk, {facts['seconds']:.0f} s",
+        markup=False,
+    )
+    _print_warnings(console, facts["warnings"])
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """What a map says in sum, and where its files lie."""
+    console, summary = _console(), prediction.summary
+    _print_warnings(console, prediction.warnings)
+    for output, classes in summary["classes"].items():
+        table = Table(output, "km²", "%", box=None)
+        for one in classes:
+            table.add_row(Text(one["name"]), f"{one['area_km2']:.3f}", f"{one['percent']:.2f}")
+        console.print(table)
+    observed = f"observed: {100 * summary['observed_share']:.1f} % of the ground asked for"
+    others = ", ".join(f"{name} {area:.2f} km²" for name, area in summary["reasons_km2"].items() if name != "observed")
+    console.print(observed + (f" ({others})" if others else ""), markup=False)
+    if summary["held_out_km2"]:
+        console.print(f"outlined in the project: {summary['held_out_km2']:.1f} km² that the model was not trained on", markup=False)
+    megapixels = summary["rows"] * summary["cols"] / 1e6
+    console.print(f"{megapixels:.2f} megapixels in {summary['seconds']:.1f} s ({summary['megapixels_per_second']:.2f} a second)", markup=False)
+    for what, path in prediction.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+@contextmanager
+def progress_bar(title: str, *, as_json: bool) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with the finished and all rows; a bar on a terminal, JSON lines for programs, else silent."""
+    if as_json:
+
+        def say(done: int, total: int) -> None:
+            print(json.dumps({"event": "progress", "scene": title, "done": done, "total": total}), flush=True)
+
+        yield say
+    elif sys.stderr.isatty():
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        yield lambda done, total: None
+
+
+def _console() -> Console:
+    """Wide enough in a log file; never colours what is not a terminal."""
+    return Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else Console(highlight=False, width=_PLAIN_WIDTH, soft_wrap=True)
+
+
+def _print_warnings(console: Console, warnings: Any) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)

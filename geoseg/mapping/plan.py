@@ -1,0 +1,221 @@
+"""What a map will be before a pixel is read in full: its grid, its tiles, and what they will cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from affine import Affine
+from geopandas import GeoDataFrame
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from geoseg.errors import InputError
+from geoseg.ground import pixel_size_m
+from geoseg.io.geotiff import file_geobox
+from geoseg.io.scenes import Scene, quality_roles
+from geoseg.mapping.held_out import held_out_ground
+from geoseg.mapping.runtimes import RuntimeName
+from geoseg.mapping.tiles import TilePlan, plan_tiles
+from geoseg.models.fit import averaged_pixel_size_m, check_fit
+from geoseg.models.package import ModelPackage
+from geoseg.preprocess.prepare import halo
+from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES
+from geoseg.sensors import QualityClass
+
+_PROCESS_MB = 220
+"""Resident memory of the interpreter, GDAL with its block cache and the runtime's libraries, before any pixel."""
+
+_NEARLY_WHOLE = 0.01
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What the user may choose of a map; everything else comes from the package."""
+
+    scores: bool = False
+    """Also write the score of every class."""
+    aoi: str | None = None
+    """Vector file: only this area is mapped."""
+    exclude: str | None = None
+    """Vector file: this area is not mapped."""
+    min_area_m2: float = 0.0
+    """Smaller regions are merged into the neighbour with the longest shared edge, in raster and polygons alike."""
+    simplify_m: float = 0.0
+    """Tolerance of the polygons' outlines, in metres on the ground."""
+    overlap: int | None = None
+    """Pixels shared by neighbouring tiles; None takes the package's."""
+    batch: int | None = None
+    """Tiles for one call of the network; None chooses: 1 on a CPU, where more buys nothing."""
+    runtime: RuntimeName = "onnx"
+    """`onnx` or `torch`."""
+    threads: int | None = None
+    """Threads of the runtime; None leaves it to the runtime."""
+    resolution: float | None = None
+    """Pixel size of the map in units of its CRS; None keeps the finest band's."""
+    crs: str | None = None
+    """CRS of the map; None keeps the scene's."""
+    like: str | None = None
+    """Raster file whose grid the map shall have."""
+    mask_classes: tuple[QualityClass, ...] = DEFAULT_MASK_CLASSES
+    """What the scene's quality layer, if it has one, takes out of the map."""
+    mask_grow_m: float = 0.0
+    """Masked ground is grown by this many metres."""
+    picture: bool = True
+    """Also write a picture of the scene in true or false colour."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_area_m2", "simplify_m", "mask_grow_m"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if self.like is not None and (self.crs is not None or self.resolution is not None):
+            raise InputError("--like already states the grid; leave --crs and --resolution out")
+        if self.resolution is not None and not 0 < self.resolution < float("inf"):
+            raise InputError(f"--resolution is {self.resolution}; expected a pixel size above 0 in units of the map's CRS")
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"--batch is {self.batch}; expected 1 or more, or auto")
+
+
+@dataclass(frozen=True)
+class MapPlan:
+    """One scene, one package, and the grid and tiles on which they meet."""
+
+    scene: Scene
+    package: ModelPackage
+    options: MapOptions
+    geobox: GeoBox
+    """The grid of the map."""
+    tiles: TilePlan
+    batch: int
+    picture_roles: tuple[str, ...]
+    """Three roles shown as red, green and blue, or one shown as grey; empty where no picture is asked for."""
+    grow_pixels: tuple[float, float]
+    """How far masked ground is grown, in pixels of the map (row direction, col direction)."""
+    held_out: GeoDataFrame | None
+    """Ground of this map on which the model was not trained; None where the package tells of none."""
+    warnings: tuple[str, ...]
+
+    @property
+    def quality_roles(self) -> tuple[str, ...]:
+        """The layers that take pixels out of the map; empty where there are none or nothing is to be masked."""
+        return quality_roles(self.scene) if self.options.mask_classes else ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The bands that the model reads, in its order."""
+        return tuple(band.role for band in self.package.preparation.bands)
+
+    @property
+    def halo(self) -> int:
+        """Pixels of context around a window that make its preparation exact."""
+        return max(halo(self.package.preparation), int(np.ceil(max(self.grow_pixels))) if self.quality_roles else 0)
+
+    def memory_mb(self) -> float:
+        """Estimate of the peak resident memory in MB; depends on width and tile, not on height."""
+        read = len({*self.roles, *self.picture_roles, *self.quality_roles})
+        planes = sum(output.planes for output in self.package.outputs)
+        strip = (self.tiles.tile + 2 * self.halo) * self.geobox.shape[1]
+        network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 64
+        return _PROCESS_MB + (strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12) + network) / 1e6
+
+    def disk_mb(self) -> float:
+        """Estimate, on the high side, of the disk space in MB that the results and the unfinished parts take together."""
+        planes = sum(output.planes for output in self.package.outputs) if self.options.scores else 0
+        bytes_a_pixel = 0.4 + 0.5 * planes + (1.2 if self.picture_roles else 0) + 1.0
+        return float(np.prod(self.geobox.shape)) * bytes_a_pixel / 1e6
+
+    def seconds(self, run: Callable[[NDArray[np.float32]], object]) -> float:
+        """Estimate of the time in seconds, from the time that `run` takes for one tile of zeros."""
+        image = np.zeros((1, len(self.package.preparation.channels), self.tiles.tile, self.tiles.tile), np.float32)
+        run(image)
+        began = time.perf_counter()
+        run(image)
+        engine = 0.25e-6 * float(np.prod(self.geobox.shape)) * (1 + bool(self.picture_roles))
+        return len(self.tiles) * (time.perf_counter() - began) + engine
+
+
+def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
+    """The plan of a map; raises PackageError or BandError where scene and package do not fit, with the figures."""
+    asked = _asked_grid(scene, package, options)
+    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked)]
+    geobox = _averaged(asked, package, options)
+    overlap = package.overlap if options.overlap is None else options.overlap
+    tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
+    height, width = pixel_size_m(geobox)
+    grow = (options.mask_grow_m / height, options.mask_grow_m / width)
+    picture = _picture_roles(scene, package) if options.picture else ()
+    return MapPlan(scene, package, options, geobox, tiles, options.batch or 1, picture, grow, held_out_ground(package, geobox), tuple(warnings))
+
+
+def output_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
+    """The map's grid: that of the finest band the model uses, origin and edges untouched, unless the options say otherwise.
+
+    Where its pixels are finer than the package's range, they are averaged to the package's pixel size, from the same
+    origin. Raises PackageError where the scene's own pixels, or the map's, are coarser than the range.
+    """
+    return _averaged(_asked_grid(scene, package, options), package, options)
+
+
+def _asked_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
+    native = scene.geobox([band.role for band in package.preparation.bands])
+    averaged_pixel_size_m(package, native)  # a coarse scene does not become finer on a finer grid
+    if options.like is not None:
+        return file_geobox(options.like)
+    if options.crs is not None:
+        return _in_crs(native, options)
+    if options.resolution is not None:
+        height, width = _resolution(native)
+        return _coarser(native, options.resolution / height, options.resolution / width)
+    return native
+
+
+def _averaged(geobox: GeoBox, package: ModelPackage, options: MapOptions) -> GeoBox:
+    target = averaged_pixel_size_m(package, geobox)
+    if target is None:
+        return geobox
+    sizes = pixel_size_m(geobox)
+    if options.like is not None:
+        raise InputError(
+            f"{options.like} has pixels of {sizes[0]:.3g} x {sizes[1]:.3g} m, finer than {package.title} takes "
+            f"({package.pixel_size_range_m[0]:g} m); choose a coarser --like, or --resolution"
+        )
+    return _coarser(geobox, *(_whole_if_near(target / size) for size in sizes))
+
+
+def _whole_if_near(factor: float) -> float:
+    """Whole pixels are averaged where the scale of the projection is all that stands in the way."""
+    return round(factor) if abs(factor - round(factor)) < _NEARLY_WHOLE * factor else factor
+
+
+def _resolution(geobox: GeoBox) -> tuple[float, float]:
+    """Pixel size (row direction, col direction) in units of the CRS, also where the grid is rotated."""
+    a = geobox.affine
+    return float(np.hypot(a.b, a.e)), float(np.hypot(a.a, a.d))
+
+
+def _coarser(geobox: GeoBox, row_factor: float, col_factor: float) -> GeoBox:
+    """The same origin with pixels larger by these factors; the last row and column reach over the edge."""
+    rows = max(1, int(np.ceil(geobox.shape[0] / row_factor - 1e-6)))
+    cols = max(1, int(np.ceil(geobox.shape[1] / col_factor - 1e-6)))
+    return GeoBox((rows, cols), geobox.affine @ Affine.scale(col_factor, row_factor), geobox.crs)
+
+
+def _in_crs(geobox: GeoBox, options: MapOptions) -> GeoBox:
+    try:
+        crs = CRS.from_user_input(options.crs)
+    except CRSError as error:
+        raise InputError(f"--crs {options.crs!r} is no coordinate reference system; give a code such as EPSG:32633") from error
+    resolution = "auto" if options.resolution is None else options.resolution
+    return geobox.to_crs(crs, resolution=resolution)
+
+
+def _picture_roles(scene: Scene, package: ModelPackage) -> tuple[str, ...]:
+    """True colour where the scene has it, else false colour, else the model's first band in grey."""
+    for roles in (("red", "green", "blue"), ("nir", "red", "green"), ("swir16", "nir", "red")):
+        if set(roles) <= set(scene.roles):
+            return roles
+    return (package.preparation.bands[0].role,)

@@ -1,0 +1,156 @@
+"""The rasters of a map, written row by row as they are finished, and turned into cloud optimised GeoTIFFs at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from geoseg.ground import pixel_areas_m2
+from geoseg.io.categories import category_tags, write_categories
+from geoseg.io.cog import RowWriter, write_cog
+from geoseg.io.qgis import write_style
+from geoseg.io.qgis_styles import classes_qml
+from geoseg.legend import Legend
+from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.rows import FinishedRows
+from geoseg.mapping.sieve import sieve
+from geoseg.models.package import Output
+from geoseg.preprocess.quality import REASON_LEGEND
+
+SCORE_STEPS = 250
+"""A score of 1 is stored as this; the scale tag says so."""
+_NO_SCORE = 255
+_AREA_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The unfinished rasters of a map, plain tiled GeoTIFFs in one folder."""
+
+    folder: Path
+    plan: MapPlan
+
+    def path(self, name: str) -> Path:
+        """Where the part of this name lies."""
+        return self.folder / f"{name}.tif"
+
+
+def write_parts(parts: Parts, rows: Iterable[FinishedRows], tags: Mapping[str, str]) -> int:
+    """Write all rows into parts: one per output, the scores of each, the reasons and the picture; return the observed pixels."""
+    plan, observed = parts.plan, 0
+    with ExitStack() as stack:
+
+        def begin(name: str, **profile: Any) -> RowWriter:
+            profile["tags"] = {**tags, **profile.get("tags", {})}
+            return stack.enter_context(RowWriter(parts.path(name), plan.geobox, **profile))
+
+        maps = {output.name: begin(output.name, **_map_profile(output)) for output in plan.package.outputs}
+        scores = {output.name: begin(f"{output.name}_scores", **_scores_profile(output)) for output in _with_scores(plan)}
+        reason = begin("reason", **_classes_profile(REASON_LEGEND))
+        picture = begin("image", count=4, dtype=np.uint8, picture=True) if plan.picture_roles else None
+        for finished in rows:
+            observed += int(finished.observed.sum())
+            for output in plan.package.outputs:
+                maps[output.name].append(_map_rows(output, finished))
+                if output.name in scores:
+                    scores[output.name].append(_score_rows(finished.scores[output.name], finished.observed))
+            reason.append(finished.reason[np.newaxis])
+            if picture is not None and finished.picture is not None:
+                picture.append(finished.picture)
+    return observed
+
+
+def finish_classes(parts: Parts, output: Output, out: Path) -> None:
+    """The class map at `out`, sieved if that is asked for, with colours, names, attribute table and QGIS style.
+
+    The part is sieved with it, so that polygons are traced from what is written.
+    """
+    part, options = parts.path(output.name), parts.plan.options
+    if options.min_area_m2 > 0:
+        sieved = parts.path(f"{output.name}_sieved")
+        sieve(part, sieved, legend=output.legend, min_area_m2=options.min_area_m2)
+        sieved.replace(part)
+    _finish_legend(part, out, output.legend)
+
+
+def finish_reason(parts: Parts, out: Path) -> None:
+    """The reason layer at `out`: why each pixel has a class or has none."""
+    _finish_legend(parts.path("reason"), out, REASON_LEGEND)
+
+
+def _finish_legend(part: Path, out: Path, legend: Legend) -> None:
+    write_cog(part, out, kind="classes")
+    write_categories(out, legend)
+    write_style(out, classes_qml(legend))
+
+
+def areas_m2(part: Path, codes: Iterable[int], geobox: GeoBox) -> dict[int, float]:
+    """Area on the ground in square metres of each code in a raster of codes."""
+    wanted = tuple(codes)
+    totals = np.zeros(max(wanted) + 1)
+    with rasterio.open(part) as file:
+        for top in range(0, file.height, _AREA_ROWS):
+            height = min(_AREA_ROWS, file.height - top)
+            values = file.read(1, window=Window(0, top, file.width, height))
+            weights = np.broadcast_to(pixel_areas_m2(geobox[top : top + height, :]), values.shape)
+            sums = np.bincount(values.ravel(), weights=weights.ravel(), minlength=len(totals))
+            totals += sums[: len(totals)]
+    return {code: float(totals[code]) for code in wanted}
+
+
+def _with_scores(plan: MapPlan) -> tuple[Output, ...]:
+    """Class outputs; their scores are always written as parts, because polygons state their mean score."""
+    return tuple(output for output in plan.package.outputs if output.kind == "classes")
+
+
+def _map_profile(output: Output) -> dict[str, Any]:
+    if output.kind == "classes":
+        return _classes_profile(output.legend)
+    return {"count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)}
+
+
+def _classes_profile(legend: Legend) -> dict[str, Any]:
+    return {
+        "count": 1,
+        "dtype": legend.dtype,
+        "nodata": legend.nodata,
+        "colours": legend.colour_table(),
+        "descriptions": ("class",),
+        "tags": category_tags(legend),
+    }
+
+
+def _scores_profile(output: Output) -> dict[str, Any]:
+    count = output.planes
+    kind = "score" if output.calibrated else "uncalibrated score"
+    return {
+        "count": count,
+        "dtype": np.uint8,
+        "nodata": _NO_SCORE,
+        "descriptions": tuple(f"{kind} of {name}" for name in output.legend.names),
+        "scales": (1 / SCORE_STEPS,) * count,
+        "offsets": (0.0,) * count,
+    }
+
+
+def _map_rows(output: Output, finished: FinishedRows) -> NDArray[np.generic]:
+    scores = finished.scores[output.name]
+    if output.kind == "classes":
+        return output.legend.to_codes(scores.argmax(axis=0), finished.observed)[np.newaxis]
+    low, high = output.range if output.range is not None else (-np.inf, np.inf)
+    return np.where(finished.observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)
+
+
+def _score_rows(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    steps = np.rint(np.clip(scores, 0, 1) * SCORE_STEPS).astype(np.uint8)
+    steps[:, ~observed] = _NO_SCORE
+    return steps

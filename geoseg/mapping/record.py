@@ -1,0 +1,172 @@
+"""What is written down of a run: its command, its inputs and their checksums, its figures; enough to make the map again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from geoseg import __version__
+from geoseg.io.atomic import atomic
+from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
+from geoseg.mapping.plan import MapOptions, MapPlan
+from geoseg.mapping.rasters import Parts, areas_m2
+from geoseg.mapping.runtimes import Runtime
+from geoseg.preprocess.quality import REASON_LEGEND, Reason
+
+_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_MEDIA_TYPES = {".tif": _COG, ".gpkg": "application/geopackage+sqlite3", ".qgz": "application/zip"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a map is made, before it is made."""
+
+    command: tuple[str, ...]
+    """The full command, one argument each."""
+    opened_with: dict[str, Any]
+    """Arguments of `open_scene` beside the source."""
+    inputs: tuple[dict[str, Any], ...]
+    """Each local file that is read: path, size in bytes, SHA-256."""
+    software: dict[str, str]
+    tags: dict[str, str]
+    """Provenance that every raster carries inside; no dates, so that the same run gives the same bytes."""
+
+
+def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]) -> Run:
+    """All that must be known to make this map again."""
+    software = {name: version(name) for name in ("numpy", "rasterio", "shapely", "pyproj")}
+    software |= {"geoseg": __version__, "python": platform.python_version(), "gdal": rasterio.__gdal_version__, runtime.name: runtime.version}
+    tags = {
+        "GEOSEG_VERSION": software["geoseg"],
+        "GEOSEG_MODEL": f"{plan.package.name} sha256:{plan.package.checksum}",
+        "GEOSEG_SCENE": plan.scene.product_id or plan.scene.name,
+        "ATTRIBUTION": plan.scene.attribution,
+    }
+    given = {key: value for key, value in opened_with.items() if value is not None}
+    inputs = tuple(_input_facts(path) for path in input_files(plan))
+    return Run(command_line(plan, given), given, inputs, software, {key: value for key, value in tags.items() if value})
+
+
+def input_files(plan: MapPlan) -> list[Path]:
+    """The local files behind the bands that are read, and behind the areas; remote ones have no place here."""
+    layers = [plan.scene.layer(role).path for role in (*plan.roles, *plan.quality_roles)]
+    paths = [Path(path) for path in (*layers, plan.scene.source, plan.options.aoi, plan.options.exclude, plan.options.like) if path]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
+def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ...]:
+    """The `geoseg predict` command for this map, without -o: what is at its default is left out."""
+    words = ["geoseg", "predict", plan.scene.source, "--model", str(plan.package.path)]
+    for name, value in opened_with.items():
+        words += [f"--{name}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
+    for option in dataclasses.fields(MapOptions):
+        value = getattr(plan.options, option.name)
+        if value == option.default:
+            continue
+        flag = option.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", (",".join(value) or "none") if isinstance(value, tuple) else str(value)]
+    return tuple(words)
+
+
+def summarise(parts: Parts, *, seconds: float) -> dict[str, Any]:
+    """The map in figures: area of each class in km² and per cent of what is observed, observed share, time and speed.
+
+    The observed share is that of the ground inside both the scene and the area of interest.
+    """
+    plan = parts.plan
+    pixels = float(np.prod(plan.geobox.shape))
+    reasons = areas_m2(parts.path("reason"), REASON_LEGEND.codes, plan.geobox)
+    asked = sum(area for code, area in reasons.items() if code not in (Reason.OUTSIDE, Reason.OUTSIDE_AREA))
+    outputs = {}
+    for output in plan.package.outputs:
+        if output.kind == "classes":
+            areas = areas_m2(parts.path(output.name), output.legend.codes, plan.geobox)
+            whole = sum(areas.values()) or 1.0
+            outputs[output.name] = [
+                {"code": one.code, "name": one.name, "area_km2": areas[one.code] / 1e6, "percent": 100 * areas[one.code] / whole}
+                for one in output.legend.classes
+            ]
+    return {
+        "classes": outputs,
+        "observed_share": reasons[Reason.OBSERVED] / asked if asked else 0.0,
+        "reasons_km2": {one.name: reasons[one.code] / 1e6 for one in REASON_LEGEND.classes if reasons[one.code]},
+        "held_out_km2": 0.0 if plan.held_out is None else float(plan.held_out["area_m2"].sum()) / 1e6,
+        "rows": plan.geobox.shape[0],
+        "cols": plan.geobox.shape[1],
+        "seconds": seconds,
+        "megapixels_per_second": pixels / 1e6 / seconds,
+    }
+
+
+def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, summary: Mapping[str, Any]) -> None:
+    """Write the map's STAC Item into `folder`, where all its other files lie already."""
+    classes = {output.name: output.legend.classes for output in plan.package.outputs if output.kind == "classes"}
+    classes["reason"] = REASON_LEGEND.classes
+    assets = {}
+    for what, name in names.items():
+        if what != "item":
+            assets[what] = file_asset(
+                folder / name,
+                folder=folder,
+                media_type=_MEDIA_TYPES[Path(name).suffix],
+                title=what.replace("_", " "),
+                roles=["metadata"] if what == "reason" else ["visual"] if what in ("image", "project") else ["data"],
+                classes=classes.get(what, ()),
+            )
+    scene, package = plan.scene, plan.package
+    item = prediction_item(
+        scene.name,
+        geobox=plan.geobox,
+        time=scene.time,
+        created=datetime.now(UTC).replace(microsecond=0),
+        scene=SceneFacts(
+            source=scene.source,
+            sensor=scene.sensor.name,
+            product_id=scene.product_id,
+            processing_baseline=scene.processing_baseline,
+            attribution=scene.attribution,
+            warnings=list(plan.warnings),
+        ),
+        model=ModelFacts(
+            name=package.name,
+            title=package.title,
+            licence=package.licence,
+            checksum=package.checksum,
+            figures=[figure.model_dump(mode="json") for figure in package.figures],
+        ),
+        run=RunFacts(
+            command=list(run.command),
+            settings={
+                "model": str(package.path),
+                "opened_with": run.opened_with,
+                "options": dataclasses.asdict(plan.options),
+                "inputs": list(run.inputs),
+            },
+            masked=list(plan.options.mask_classes) if plan.quality_roles else [],
+            summary=dict(summary),
+            software=run.software,
+        ),
+        assets=assets,
+    )
+    with atomic(folder / names["item"]) as part:
+        part.write_text(json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _input_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    return {"path": str(path.absolute()), "size": path.stat().st_size, "sha256": digest.hexdigest()}

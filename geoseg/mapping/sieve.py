@@ -1,0 +1,146 @@
+"""Sieving: regions of a class map that are too small become part of their neighbours."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.ground import pixel_size_m
+from geoseg.io.cog import RowWriter
+from geoseg.legend import Legend
+from geoseg.mapping.regions import Regions, find_regions, map_geobox, read_strips, touching
+
+_SIDE_STEPS = 1000
+"""Lengths of pixel sides are whole thousandths of the shorter side: sums are exact, so that a tie is a tie."""
+_ENOUGH = 1 - 1e-6
+"""Ten pixels of 100 m² are 1000 m², whatever the rounding of their sum."""
+
+
+def sieve(classes: Path, out: Path, *, legend: Legend, min_area_m2: float) -> int:
+    """Write the class map again with its small regions merged into their neighbours; return how many were merged away.
+
+    A region is a set of pixels of one class that hang together by their sides. The rule, one region at a time:
+
+    1. Of all regions below `min_area_m2` square metres on the ground, the one with the fewest pixels comes first; of equal
+       ones, the one whose first pixel comes first, row by row from the upper left.
+    2. It takes the class of the neighbour with which it shares the longest edge on the ground; of equal ones, of the
+       neighbour whose first pixel comes first. It becomes one region with that neighbour and with all its other
+       neighbours of that class, and competes again if the result is still too small.
+
+    Pixels without a class never change and nothing is merged into them: a small island in no data stays. The result does
+    not depend on strips, tiles or any order of work. Raises InputError where `min_area_m2` is negative or the
+    map holds a code that is not in the legend.
+    """
+    if min_area_m2 < 0:
+        raise InputError(f"a smallest area of {min_area_m2:g} m² was given; expected 0 or more, in square metres")
+    regions = find_regions(classes)
+    legend.to_indices(regions.codes)  # refuses codes that the legend does not have
+    small = (regions.areas_m2 < min_area_m2 * _ENOUGH) & (regions.codes != legend.nodata)
+    borders = _find_borders(classes, regions, small, legend.nodata)
+    codes, merged = _merge(regions, small, borders, min_area_m2)
+    with rasterio.open(classes) as source:
+        tags, descriptions = source.tags(), [text or "" for text in source.descriptions]
+    geobox = map_geobox(classes)
+    colours = legend.colour_table()
+    with RowWriter(
+        out, geobox, count=1, dtype=legend.dtype, nodata=legend.nodata, descriptions=descriptions, colours=colours, tags=tags
+    ) as writer:
+        for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
+            writer.append(strip.spread(codes[of_runs].astype(legend.dtype))[np.newaxis])
+    return merged
+
+
+@dataclass(frozen=True)
+class _Borders:
+    """For each small region its neighbours, and how much edge it shares with each: rows of a sparse matrix."""
+
+    offsets: NDArray[np.int64]
+    """(region + 1,) where the neighbours of each region begin."""
+    neighbours: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    """In thousandths of the shorter pixel side."""
+
+
+def _find_borders(classes: Path, regions: Regions, small: NDArray[np.bool_], nodata: int) -> _Borders:
+    """The shared edges of all regions that are small, added up strip by strip."""
+    height, width = pixel_size_m(map_geobox(classes))
+    upright, level = (round(_SIDE_STEPS * side / min(height, width)) for side in (height, width))
+    count = len(regions)
+    keys, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    above: tuple[NDArray[Any], NDArray[Any]] | None = None
+    for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
+        pixels, starts = strip.spread(of_runs), strip.starts
+        within = strip.firsts[1:] % starts.shape[1] != 0  # the run before it is in the same row
+        first, second = of_runs[:-1][within], of_runs[1:][within]
+        if above is not None:
+            pixels, starts = np.vstack([above[0], pixels]), np.vstack([above[1], starts])
+        upper, lower, shared = touching(pixels[:-1], pixels[1:], starts[:-1] | starts[1:])
+        above = pixels[-1], starts[-1]
+        one, other = np.concatenate([first, upper]).astype(np.int64), np.concatenate([second, lower]).astype(np.int64)
+        length = np.concatenate([np.full(len(first), upright), shared * level])
+        meets = (one != other) & (regions.codes[one] != nodata) & (regions.codes[other] != nodata)
+        for mine, theirs in ((one, other), (other, one)):
+            wanted = meets & small[mine]
+            key, place = np.unique(mine[wanted] * count + theirs[wanted], return_inverse=True)
+            keys.append(key)
+            lengths.append(np.bincount(place, weights=length[wanted], minlength=len(key)).astype(np.int64))
+    key, place = np.unique(np.concatenate(keys), return_inverse=True)
+    total = np.bincount(place, weights=np.concatenate(lengths), minlength=len(key)).astype(np.int64)
+    region, neighbour = np.divmod(key, count)
+    return _Borders(np.searchsorted(region, np.arange(count + 1)), neighbour, total)
+
+
+def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_area_m2: float) -> tuple[NDArray[Any], int]:
+    """(region,) the code of each region after merging, and how many regions were merged into others.
+
+    A merged region goes by its lowest number, which is that of its first pixel.
+    """
+    parent = np.arange(len(regions)).data
+    codes, pixels, areas = regions.codes.copy().data, regions.pixels.copy().data, regions.areas_m2.copy().data
+    offsets, neighbours, lengths = (part.data for part in (borders.offsets, borders.neighbours, borders.lengths))
+    enough = min_area_m2 * _ENOUGH
+
+    def whole(region: int) -> int:
+        while parent[region] != region:
+            parent[region] = region = parent[parent[region]]
+        return region
+
+    members: dict[int, list[int]] = {}  # of small regions made of several
+    candidates = np.flatnonzero(small)
+    queue = list(zip(regions.pixels[candidates].tolist(), candidates.tolist(), strict=True))
+    heapq.heapify(queue)
+    merged = 0
+    while queue:
+        size, region = heapq.heappop(queue)
+        if parent[region] != region or pixels[region] != size:
+            continue  # it has become part of another since
+        shared: defaultdict[int, int] = defaultdict(int)
+        for member in members.get(region, (region,)):
+            for place in range(offsets[member], offsets[member + 1]):
+                shared[whole(neighbours[place])] += lengths[place]
+        shared.pop(region, None)
+        if not shared:
+            continue
+        target = min(shared, key=lambda other: (-shared[other], other))
+        group = sorted([region, *(other for other in shared if codes[other] == codes[target])])
+        joined = group[0]
+        codes[joined] = codes[target]
+        pixels[joined] = sum(pixels[each] for each in group)
+        areas[joined] = sum(areas[each] for each in group)
+        for each in group:
+            parent[each] = joined
+        together = [member for each in group for member in members.pop(each, [each])]
+        if areas[joined] < enough:
+            members[joined] = together
+            heapq.heappush(queue, (pixels[joined], joined))
+        merged += len(group) - 1
+    roots = np.fromiter((whole(region) for region in range(len(regions))), dtype=np.int64, count=len(regions))
+    return np.asarray(codes)[roots], merged

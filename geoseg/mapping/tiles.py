@@ -1,0 +1,88 @@
+"""The windows that a network sees of a scene: where they lie, how much each counts, and in which order they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Square tiles that cover a grid, in rows of tiles from the top, each row from the left.
+
+    Origins are counted from the grid's own pixel (0, 0) and are multiples of the network's stride, because a shifted
+    pooling phase changes the map. The last tile of a row or column moves inside the grid as far as that allows; what
+    still reaches beyond the edge is padded and never valid.
+    """
+
+    shape: tuple[int, int]
+    """(row, col) of the grid."""
+    tile: int
+    """Edge length of a tile in pixels."""
+    row_origins: tuple[int, ...]
+    """First pixel row of each row of tiles, increasing."""
+    col_origins: tuple[int, ...]
+    """First pixel column of each column of tiles, increasing."""
+    overlap: int
+    """Pixels over which neighbouring tiles are blended into each other; the last ones may share more."""
+
+    def __len__(self) -> int:
+        return len(self.row_origins) * len(self.col_origins)
+
+    def row_weights(self, tile_row: int) -> NDArray[np.float32]:
+        """(tile,) share of this row of tiles in each of its pixel rows; 0 beyond the edge."""
+        return _weights(self.row_origins, tile_row, self.tile, self.overlap, self.shape[0])
+
+    def col_weights(self, tile_col: int) -> NDArray[np.float32]:
+        """(tile,) share of this column of tiles in each of its pixel columns; 0 beyond the edge."""
+        return _weights(self.col_origins, tile_col, self.tile, self.overlap, self.shape[1])
+
+    def finished_rows(self, tile_row: int) -> slice:
+        """The pixel rows that no later row of tiles touches, of those that this row is the last to add to."""
+        start = self.row_origins[tile_row]
+        last = tile_row + 1 == len(self.row_origins)
+        return slice(start, self.shape[0] if last else self.row_origins[tile_row + 1])
+
+
+def plan_tiles(shape: tuple[int, int], *, tile: int, overlap: int, stride: int) -> TilePlan:
+    """Tiles of `tile` x `tile` pixels over a grid of `shape` (row, col), neighbours sharing at least `overlap` pixels.
+
+    `tile` must be a multiple of `stride`; the step between tiles is rounded down to one. Raises InputError otherwise.
+    """
+    if tile <= 0 or stride <= 0 or tile % stride:
+        raise InputError(f"tile size {tile} is not a positive multiple of the network's stride {stride}; choose {max(1, tile // stride) * stride}")
+    if not 0 <= overlap <= tile - stride:
+        raise InputError(f"overlap {overlap} does not fit tiles of {tile} pixels; choose 0…{tile - stride}")
+    if min(shape) < 1:
+        raise InputError(f"the grid has {shape[0]} rows and {shape[1]} columns; both must be at least 1")
+    step = (tile - overlap) // stride * stride
+    return TilePlan(shape, tile, _origins(shape[0], tile, step, stride), _origins(shape[1], tile, step, stride), overlap)
+
+
+def _origins(size: int, tile: int, step: int, stride: int) -> tuple[int, ...]:
+    last = max(0, -(-(size - tile) // stride) * stride)  # the smallest multiple of the stride from which a tile reaches the edge
+    return (*range(0, last, step), last)
+
+
+def _weights(origins: tuple[int, ...], which: int, tile: int, overlap: int, size: int) -> NDArray[np.float32]:
+    """Raised-cosine ramps at both ends, divided by their sum over all tiles, so that shares sum to one everywhere."""
+    start = origins[which]
+    total = np.zeros(tile)
+    for origin in origins:
+        if abs(origin - start) < tile:
+            first, stop = max(origin, start), min(origin, start) + tile
+            total[first - start : stop - start] += _window(tile, overlap)[first - origin : stop - origin]
+    share = _window(tile, overlap) / total
+    share[max(0, size - start) :] = 0
+    return share.astype(np.float32)
+
+
+def _window(tile: int, overlap: int) -> NDArray[np.float64]:
+    """Positive everywhere, also at the ends: a pixel that only one tile covers must not vanish."""
+    distance = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
+    ramp: NDArray[np.float64] = np.sin(np.pi / 2 * np.minimum(distance / overlap, 1.0)) ** 2 if overlap else np.ones(tile)
+    return ramp

@@ -1,0 +1,127 @@
+"""Whether a scene fits a model package: refused or warned of, with the figures, before anything is mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from geoseg.errors import BandError, PackageError
+from geoseg.ground import pixel_size_m
+from geoseg.io.scenes import Scene, sample_scene
+from geoseg.models.description import ModelDescription
+from geoseg.preprocess.prepare import BandNeed, Channel, check_band, prepare
+from geoseg.sensors import SENSORS
+
+WARNED_DEVIATIONS = 4.0
+"""A scene whose median lies this many stored standard deviations from the stored mean is unlike the training data."""
+REFUSED_DEVIATIONS = 25.0
+"""No ground looks like this: the numbers mean something else."""
+_PIXEL_TOLERANCE = 0.01
+"""The ground size of a pixel changes across a scene by this much in most projections; it is measured in the middle."""
+_NO_STATISTICS = (0.0, 1.0)
+_NEVER_NEGATIVE = ("reflectance", "linear power", "K")
+
+
+def check_fit(package: ModelDescription, scene: Scene, *, geobox: GeoBox) -> list[str]:
+    """What the user should know before `scene` is mapped with `package` on the grid `geobox`, each one sentence.
+
+    Reads a small sample of the scene. Raises BandError for a band that is missing, or in another unit or radar convention,
+    and PackageError for pixels too coarse or values that cannot be what the package was trained on.
+    """
+    _check_bands(package, scene)
+    warnings = [*_unknown_conventions(package, scene), *_pixel_size(package, geobox), *_values(package, scene)]
+    if scene.sensor.name not in package.sensors:
+        warnings.append(_not_validated(package, scene))
+    return warnings
+
+
+def averaged_pixel_size_m(package: ModelDescription, geobox: GeoBox) -> float | None:
+    """The pixel size in metres to which a scene on this grid is averaged first; None where its own pixels are right.
+
+    Raises PackageError where they are coarser than the package allows.
+    """
+    size = sqrt(np.prod(pixel_size_m(geobox)))
+    finest, coarsest = package.pixel_size_range_m
+    if size > coarsest * (1 + _PIXEL_TOLERANCE):
+        raise PackageError(
+            f"the scene's pixels are {size:.3g} m on the ground; {package.title} takes {finest:g} to {coarsest:g} m. "
+            "Choose a finer scene, or a model made for such pixels."
+        )
+    return package.pixel_size_m if size < finest * (1 - _PIXEL_TOLERANCE) else None
+
+
+def _check_bands(package: ModelDescription, scene: Scene) -> None:
+    needs = package.preparation.bands
+    if missing := [need.role for need in needs if need.role not in scene.roles]:
+        raise BandError(
+            f"{package.title} needs {', '.join(need.role for need in needs)}; {scene.source} has {', '.join(scene.roles)}, "
+            f"so {', '.join(missing)} is missing. Name the bands with --bands, or choose a model that needs only these."
+        )
+    for need in needs:
+        check_band(scene.layer(need.role).band, need)
+
+
+def _unknown_conventions(package: ModelDescription, scene: Scene) -> Iterator[str]:
+    for need in package.preparation.bands:
+        if need.convention is not None and scene.layer(need.role).band.convention is None:
+            yield f"it is not known whether {need.role} is {need.convention}, which {package.title} was trained on: check the product"
+
+
+def _pixel_size(package: ModelDescription, geobox: GeoBox) -> Iterator[str]:
+    target = averaged_pixel_size_m(package, geobox)
+    if target is not None:
+        size, finest = sqrt(np.prod(pixel_size_m(geobox))), package.pixel_size_range_m[0]
+        given = f"the scene's pixels ({size:.3g} m) are finer than {package.title} takes ({finest:g} m)"
+        yield f"{given}: the scene is averaged to {target:g} m"
+
+
+def _values(package: ModelDescription, scene: Scene) -> Iterator[str]:
+    preparation = package.preparation.model_copy(update={"despeckle": None})  # neighbours in a sample are no neighbours on the ground
+    needs = {need.role: need for need in preparation.bands}
+    prepared = prepare(sample_scene(scene, tuple(needs)), preparation)
+    valid = prepared.valid_everywhere
+    if not valid.any():
+        return
+    for channel, plane in zip(preparation.channels, prepared.values, strict=True):
+        yield from _channel_values(package, channel, needs.get(channel.name), plane[valid])
+
+
+def _channel_values(package: ModelDescription, channel: Channel, need: BandNeed | None, normalised: NDArray[np.float32]) -> Iterator[str]:
+    """Judges the values (pixel,) of one channel, in stored standard deviations from the stored mean."""
+    values = normalised.astype(np.float64) * channel.std + channel.mean
+    median = float(np.median(values))
+    unit = need.unit if need is not None else "1"
+    said = f"the median of {channel.name} is {median:.4g}"
+    if unit in _NEVER_NEGATIVE and float(np.quantile(values, 0.99)) < 0:
+        raise PackageError(f"{said} {unit} and nearly all of it is negative: {_likely_reason(median, channel.mean, unit)}")
+    if (channel.mean, channel.std) == _NO_STATISTICS:
+        return
+    deviations = abs(float(np.median(normalised)))
+    figures = f"{said}; {package.title} was trained on {channel.mean:.4g} ± {channel.std:.4g} ({deviations:.1f} standard deviations away)"
+    if deviations > REFUSED_DEVIATIONS:
+        raise PackageError(f"{figures}: {_likely_reason(median, channel.mean, unit)}")
+    if deviations > WARNED_DEVIATIONS:
+        yield f"{figures}: the map may be worth little"
+
+
+def _likely_reason(median: float, mean: float, unit: str) -> str:
+    if unit == "dB":
+        return "perhaps its numbers are linear power or amplitude and not decibels; say which with --unit"
+    if median < 0:
+        return "perhaps an offset was subtracted that the files no longer need; state --scale and --offset"
+    if abs(median) > 100 * abs(mean):
+        return "perhaps its numbers still have to be scaled; state --scale and --offset, such as --scale 0.0001 --offset -0.1"
+    if abs(median) < abs(mean) / 100:
+        return "perhaps its numbers were scaled twice; state --scale and --offset"
+    return "perhaps its scale or offset is another one; state --scale and --offset, or choose another model"
+
+
+def _not_validated(package: ModelDescription, scene: Scene) -> str:
+    known = ", ".join(SENSORS[name].title if name in SENSORS else name for name in package.sensors)
+    figures = "; ".join(f"{figure.name} {figure.value:.3g} on {figure.on}" for figure in package.figures)
+    measured = f" (its figures: {figures})" if figures else ""
+    return f"{package.title} was not validated on {scene.sensor.title}, only on {known or 'no sensor'}{measured}"

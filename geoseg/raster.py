@@ -1,0 +1,78 @@
+"""Raster: pixels that know their place and their meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from geoseg.errors import BandError
+from geoseg.sensors import Band
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Values of some bands on one grid, and where they are data."""
+
+    values: NDArray[Any]
+    """(band, row, col); 0 where not valid."""
+    valid: NDArray[np.bool_]
+    """(band, row, col); True where there is data."""
+    geobox: GeoBox
+    """CRS, affine transform and (row, col) shape."""
+    bands: tuple[Band, ...]
+    """What each plane of `values` means, in order."""
+    time: datetime | None = None
+    """Moment of acquisition; None where it is not known."""
+
+    def __post_init__(self) -> None:
+        expected = (len(self.bands), *self.geobox.shape)
+        if self.values.shape != expected or self.valid.shape != expected:
+            raise ValueError(f"values {self.values.shape} and valid {self.valid.shape}; bands and grid ask for {expected}")
+        if self.valid.dtype != np.bool_:
+            raise ValueError(f"valid has dtype {self.valid.dtype}; expected bool")
+        if len(set(self.roles)) != len(self.roles):
+            raise BandError(f"a role stands twice among the bands: {', '.join(self.roles)}")
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The bands' roles, in order."""
+        return tuple(band.role for band in self.bands)
+
+    @property
+    def valid_everywhere(self) -> NDArray[np.bool_]:
+        """(row, col); True where every band has data."""
+        return self.valid.all(axis=0)
+
+    def index(self, role: str) -> int:
+        """Position of the band with this role."""
+        if role not in self.roles:
+            raise BandError(f"no {role!r} band; there are {', '.join(self.roles)}")
+        return self.roles.index(role)
+
+    def band(self, role: str) -> NDArray[Any]:
+        """(row, col) values of the band with this role."""
+        plane: NDArray[Any] = self.values[self.index(role)]
+        return plane
+
+    def select(self, *roles: str) -> Raster:
+        """The bands with these roles, in this order."""
+        order = [self.index(role) for role in roles]
+        return replace(self, values=self.values[order], valid=self.valid[order], bands=tuple(self.bands[i] for i in order))
+
+    def crop(self, rows: slice, cols: slice) -> Raster:
+        """The part inside these rows and columns."""
+        return replace(self, values=self.values[:, rows, cols], valid=self.valid[:, rows, cols], geobox=self.geobox[rows, cols])
+
+    def to_xarray(self) -> Any:
+        """An xarray.DataArray (band, y, x) with the grid as rioxarray and odc-geo read it; NaN where not valid."""
+        from odc.geo.xr import wrap_xr
+
+        dtype = np.result_type(self.values.dtype, np.float32)
+        values = np.where(self.valid, self.values, np.nan).astype(dtype)
+        array = wrap_xr(values, self.geobox, nodata=float("nan"), axis=1)
+        return array.rename({array.dims[0]: "band"}).assign_coords(band=list(self.roles))

@@ -1,0 +1,23 @@
+"""Fixtures shared by the tests: small real GeoTIFFs, and the development data where it is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("s2_wales")` is that folder, or the test is skipped."""
+
+    def folder(name: str) -> Path:
+        path = SHARED_DATA / name
+        if not path.is_dir():
+            pytest.skip(f"development data {name!r} is not beside this checkout")
+        return path
+
+    return folder
