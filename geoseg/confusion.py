@@ -81,7 +81,7 @@ class Confusion:
     @property
     def support(self) -> NDArray[np.int64]:
         """(class,) pixels that truly are of each class."""
-        return self.counts.sum(axis=1)
+        return np.asarray(self.counts.sum(axis=1))
 
     @property
     def iou(self) -> NDArray[np.float64]:

@@ -23,7 +23,9 @@ def print_scene(facts: Mapping[str, Any]) -> None:
     """What `describe_scene` found, and which models fit."""
     console, grid = _console(), facts["grid"]
     console.print(f"{facts['name']}: {facts['sensor_title']}", style="bold", markup=False)
-    console.print(f"{grid['rows']} rows x {grid['cols']} columns, {facts['crs']}, acquired {facts['time'] or 'at an unknown time'}", markup=False)
+    console.print(
+        f"{grid['rows']} rows x {grid['cols']} columns, {facts['crs']}, acquired {facts['time'] or 'at an unknown time'}", markup=False
+    )
     table = Table("role", "band", "pixel", "valid", "values (least, 1 %, median, 99 %, most)", "unit", "known by", box=None)
     for band in facts["bands"]:
         values = "none" if band["percentiles"] is None else "  ".join(f"{value:.4g}" for value in band["percentiles"])
@@ -32,7 +34,9 @@ def print_scene(facts: Mapping[str, Any]) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
     for model in facts["models"]:
-        console.print(f"{'fits' if model['fits'] else 'does not fit'}: {model['model']}", style="green" if model["fits"] else "red", markup=False)
+        console.print(
+            f"{'fits' if model['fits'] else 'does not fit'}: {model['model']}", style="green" if model["fits"] else "red", markup=False
+        )
         for said in model["said"]:
             console.print(f"  {said}", markup=False)
     _print_warnings(console, facts["warnings"])
@@ -64,7 +68,9 @@ def print_prediction(prediction: Prediction) -> None:
     if summary["held_out_km2"]:
         console.print(f"outlined in the project: {summary['held_out_km2']:.1f} km² that the model was not trained on", markup=False)
     megapixels = summary["rows"] * summary["cols"] / 1e6
-    console.print(f"{megapixels:.2f} megapixels in {summary['seconds']:.1f} s ({summary['megapixels_per_second']:.2f} a second)", markup=False)
+    console.print(
+        f"{megapixels:.2f} megapixels in {summary['seconds']:.1f} s ({summary['megapixels_per_second']:.2f} a second)", markup=False
+    )
     for what, path in prediction.files.items():
         console.print(f"  {what:18} {path}", markup=False)
 

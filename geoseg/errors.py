@@ -1,13 +1,13 @@
 """The exceptions of geoseg, each one sentence: what was given, what was expected, what to do.
 
-    GeosegError               exit code 1
-    ├── InputError            exit code 2: what was given cannot be used
-    │   ├── SceneError        a scene or one of its files
-    │   ├── BandError         a band that is missing or whose meaning is unclear
-    │   ├── PackageError      a model package, or one that does not fit the scene
-    │   └── LabelError        labels for training or evaluation
-    ├── OutputError           exit code 1: the result cannot be written
-    └── MissingExtraError     exit code 1: an optional part of geoseg is not installed
+GeosegError               exit code 1
+├── InputError            exit code 2: what was given cannot be used
+│   ├── SceneError        a scene or one of its files
+│   ├── BandError         a band that is missing or whose meaning is unclear
+│   ├── PackageError      a model package, or one that does not fit the scene
+│   └── LabelError        labels for training or evaluation
+├── OutputError           exit code 1: the result cannot be written
+└── MissingExtraError     exit code 1: an optional part of geoseg is not installed
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Legend:
 
     def to_codes(self, indices: NDArray[np.integer], valid: NDArray[np.bool_] | None = None) -> NDArray[np.unsignedinteger]:
         """Codes for class indices of any shape; nodata where `valid` is False."""
-        codes = np.asarray(self.codes, dtype=self.dtype)[indices]
+        codes: NDArray[np.unsignedinteger] = np.asarray(self.codes, dtype=self.dtype)[indices]
         if valid is not None:
             codes[~valid] = self.nodata
         return codes
@@ -112,7 +112,9 @@ class Legend:
         valid = known[place] == codes
         strange = np.unique(codes[~valid & (codes != self.nodata)])
         if strange.size:
-            raise InputError(f"codes {strange[:8].tolist()} are not in the legend, which has {list(self.codes)} and {self.nodata} for no label")
+            raise InputError(
+                f"codes {strange[:8].tolist()} are not in the legend, which has {list(self.codes)} and {self.nodata} for no label"
+            )
         return np.where(valid, order[place], 0), valid
 
     def remap(self, target: Legend, names: Mapping[str, str]) -> Mapping[int, int]:

@@ -46,7 +46,7 @@ class Raster:
     @property
     def valid_everywhere(self) -> NDArray[np.bool_]:
         """(row, col); True where every band has data."""
-        return self.valid.all(axis=0)
+        return np.asarray(self.valid.all(axis=0))
 
     def index(self, role: str) -> int:
         """Position of the band with this role."""

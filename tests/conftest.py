@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+multiprocessing.set_start_method("spawn", force=True)  # the only one that Windows has
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -60,7 +60,13 @@ def test_window_beyond_the_edge_is_not_valid_there(tmp_path: Path, first: tuple[
 
 @pytest.mark.parametrize(
     ("dtype", "nodata", "stored"),
-    [("uint8", 7, 7), ("float32", float("nan"), np.nan), ("float32", -9999.9, -9999.9), ("float64", -1e300, -1e300), ("int32", -(2**31), -(2**31))],
+    [
+        ("uint8", 7, 7),
+        ("float32", float("nan"), np.nan),
+        ("float32", -9999.9, -9999.9),
+        ("float64", -1e300, -1e300),
+        ("int32", -(2**31), -(2**31)),
+    ],
 )
 def test_nodata_value_is_not_valid(tmp_path: Path, dtype: str, nodata: float, stored: float) -> None:
     values = np.ones((2, 3), dtype=dtype)
@@ -165,7 +171,9 @@ def test_decibels_are_interpolated_in_linear_power(tmp_path: Path) -> None:
     assert raster.values[0, 0, 0] == pytest.approx(10 * np.log10((1 + 10) / 2))
 
 
-@pytest.mark.parametrize(("stored", "interpolated"), [("uint8", "f4"), ("int16", "f4"), ("float32", "f4"), ("int32", "f8"), ("uint32", "f8"), ("float64", "f8")])
+@pytest.mark.parametrize(
+    ("stored", "interpolated"), [("uint8", "f4"), ("int16", "f4"), ("float32", "f4"), ("int32", "f8"), ("uint32", "f8"), ("float64", "f8")]
+)
 def test_interpolated_values_keep_the_precision_of_the_stored_ones(tmp_path: Path, stored: str, interpolated: str) -> None:
     path = write(tmp_path / "a.tif", np.ones((2, 2), dtype=stored))
     assert read_raster(path, [1], finer((4, 4), 5)).values.dtype == np.dtype(interpolated)

@@ -13,7 +13,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from packages import threshold_package
 
 import geoseg
 
@@ -169,6 +172,21 @@ sys.meta_path.insert(0, Blocked())
 def test_core_modules_import_without_torch() -> None:
     program = BLOCK_TORCH + "for name in sys.argv[1:]:\n    importlib.import_module(name)"
     assert set(core_modules()) <= modules_after(program, *core_modules())
+
+
+def test_a_scene_is_mapped_without_torch(tmp_path: Path) -> None:
+    threshold_package(tmp_path / "model")
+    transform = rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    shape = {"count": 1, "height": 40, "width": 50, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", crs="EPSG:32632", transform=transform, **shape) as file:
+        file.write(np.arange(2000, dtype=np.uint16).reshape(1, 40, 50).astype(np.uint8))
+        file.set_band_description(1, "red")
+    words = ["predict", "scene.tif", "--sensor", "generic", "--model", "model", "-o", "out"]
+    program = BLOCK_TORCH + "from geoseg.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with rasterio.open(tmp_path / "out" / "scene_classes.tif") as classes, rasterio.open(tmp_path / "scene.tif") as scene:
+        np.testing.assert_array_equal(classes.read(1), scene.read(1) > 100)
 
 
 def test_torch_is_really_blocked() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,7 @@ def test_origins_are_multiples_of_the_stride_and_leave_no_gap(shape, tile, overl
     plan = plan_tiles(shape, tile=tile, overlap=overlap, stride=stride)
     for origins, size in ((plan.row_origins, shape[0]), (plan.col_origins, shape[1])):
         assert all(origin % stride == 0 for origin in origins)
-        assert all(after - before <= tile - overlap for before, after in zip(origins, origins[1:], strict=False))
+        assert all(after - before <= tile - overlap for before, after in itertools.pairwise(origins))
         assert origins[0] == 0
         assert origins[-1] + tile >= size
         assert origins[-1] == 0 or origins[-1] + tile - size < stride

@@ -18,6 +18,7 @@ _FULL_WORDS = re.compile(r"no space left|file too large|disk quota|not enough sp
 _FORBIDDEN = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\..*)?", re.IGNORECASE)
 _NEARLY_FULL_BYTES = 1 << 20
+_ON_WINDOWS = os.name == "nt"
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def output_error(path: Path, error: BaseException | str) -> OutputError:
     said = str(error)
     if number in _FULL or _FULL_WORDS.search(said) or _free_bytes(path.parent) < _NEARLY_FULL_BYTES:
         return OutputError(f"{path} could not be written: the disk is full, or files may not grow that large there; free some space")
-    if isinstance(error, PermissionError) and os.name == "nt" and path.exists():
+    if isinstance(error, PermissionError) and _ON_WINDOWS and path.exists():
         return OutputError(f"{path} could not be written: it is open in another program (QGIS?); close it there and try again")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path} could not be written: no permission to write in {path.parent}; choose another output folder")

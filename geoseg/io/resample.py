@@ -67,7 +67,8 @@ class Placement:
     def _lattice(self) -> tuple[Affine, float, float]:
         """The target's affine without its origin, and the origin's (row, col) on the lattice that it spans from the CRS's zero."""
         linear, origin = _without_origin(self.target.affine), self.target.affine
-        col, row = _apply(~linear, np.float64(origin.f), np.float64(origin.c))
+        back = ~linear
+        row, col = back.d * origin.c + back.e * origin.f, back.a * origin.c + back.b * origin.f
         return linear, round(row * _LATTICE_STEPS) / _LATTICE_STEPS, round(col * _LATTICE_STEPS) / _LATTICE_STEPS
 
     @cached_property

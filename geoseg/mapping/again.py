@@ -78,7 +78,9 @@ def _check_input(given: dict[str, Any]) -> None:
         raise InputError(f"{path}, from which the map was made, is no longer there; put it back to make the map again")
     size = path.stat().st_size
     if size != given["size"]:
-        raise InputError(f"{path} is no longer what the map was made from: it has {size} bytes, then {given['size']}; put the old file back")
+        raise InputError(
+            f"{path} is no longer what the map was made from: it has {size} bytes, then {given['size']}; put the old file back"
+        )
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != given["sha256"]:
@@ -89,7 +91,8 @@ def _options(stored: dict[str, Any]) -> MapOptions:
     known = {field.name for field in fields(MapOptions)}
     if unknown := sorted(set(stored) - known):
         raise InputError(f"the map was made with the option {unknown[0]!r}, which this geoseg does not know; use the version that made it")
-    return MapOptions(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return MapOptions(**values)
 
 
 def _differing(item: dict[str, Any], prediction: Prediction) -> tuple[str, ...]:

@@ -26,4 +26,6 @@ def held_out_ground(package: ModelPackage, geobox: GeoBox) -> GeoDataFrame | Non
     touching = blocks[shapely.intersects(shapes, Polygon(outline(geobox)))]
     if touching.empty:
         return None
-    return GeoDataFrame({"area_m2": geodesic_area_m2(touching.geometry.values, geobox.crs)}, geometry=touching.geometry.values, crs=blocks.crs)
+    return GeoDataFrame(
+        {"area_m2": geodesic_area_m2(touching.geometry.values, geobox.crs)}, geometry=touching.geometry.values, crs=blocks.crs
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import trace_polygons
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
 from geoseg.mapping.record import describe_run, summarise, write_item
-from geoseg.mapping.rows import Area, finished_rows
+from geoseg.mapping.rows import Area, FinishedRows, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.show import write_map_project
 from geoseg.models.package import ModelPackage, Output
@@ -140,11 +140,11 @@ def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> N
 def _area(plan: MapPlan) -> Area:
     geobox, options = plan.geobox, plan.options
     inside = None if options.aoi is None else read_area(options.aoi, geobox.crs, near=geobox)
-    outside = None if options.exclude is None else read_area(options.exclude, geobox.crs)
+    outside = None if options.exclude is None else read_area(options.exclude, geobox.crs, near=geobox, must_touch=False)
     return Area(inside, outside)
 
 
-def _told(rows: Any, plan: MapPlan, progress: Progress | None) -> Any:
+def _told(rows: Iterable[FinishedRows], plan: MapPlan, progress: Progress | None) -> Iterator[FinishedRows]:
     """The same rows; says how far it is after each."""
     done = 0
     for finished in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -17,14 +18,14 @@ from pyproj.exceptions import CRSError
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.geotiff import file_geobox
-from geoseg.io.scenes import Scene, quality_roles
+from geoseg.io.scenes import Scene, quality_roles, sample_scene
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.runtimes import RuntimeName
 from geoseg.mapping.tiles import TilePlan, plan_tiles
 from geoseg.models.fit import averaged_pixel_size_m, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import halo
-from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES
+from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
 from geoseg.sensors import QualityClass
 
 _PROCESS_MB = 220
@@ -120,7 +121,8 @@ class MapPlan:
         planes = sum(output.planes for output in self.package.outputs)
         strip = (self.tiles.tile + 2 * self.halo) * self.geobox.shape[1]
         network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 64
-        return _PROCESS_MB + (strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12) + network) / 1e6
+        held = strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12)
+        return float(_PROCESS_MB + (held + network) / 1e6)
 
     def disk_mb(self) -> float:
         """Estimate, on the high side, of the disk space in MB that the results and the unfinished parts take together."""
@@ -135,20 +137,23 @@ class MapPlan:
         began = time.perf_counter()
         run(image)
         engine = 0.25e-6 * float(np.prod(self.geobox.shape)) * (1 + bool(self.picture_roles))
-        return len(self.tiles) * (time.perf_counter() - began) + engine
+        tiles = len(self.tiles) * (time.perf_counter() - began)
+        return float(tiles + engine)
 
 
 def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
     """The plan of a map; raises PackageError or BandError where scene and package do not fit, with the figures."""
     asked = _asked_grid(scene, package, options)
-    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked)]
+    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked), *_cloudy(scene)]
     geobox = _averaged(asked, package, options)
     overlap = package.overlap if options.overlap is None else options.overlap
     tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
     height, width = pixel_size_m(geobox)
     grow = (options.mask_grow_m / height, options.mask_grow_m / width)
     picture = _picture_roles(scene, package) if options.picture else ()
-    return MapPlan(scene, package, options, geobox, tiles, options.batch or 1, picture, grow, held_out_ground(package, geobox), tuple(warnings))
+    return MapPlan(
+        scene, package, options, geobox, tiles, options.batch or 1, picture, grow, held_out_ground(package, geobox), tuple(warnings)
+    )
 
 
 def output_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
@@ -209,8 +214,19 @@ def _in_crs(geobox: GeoBox, options: MapOptions) -> GeoBox:
         crs = CRS.from_user_input(options.crs)
     except CRSError as error:
         raise InputError(f"--crs {options.crs!r} is no coordinate reference system; give a code such as EPSG:32633") from error
-    resolution = "auto" if options.resolution is None else options.resolution
+    resolution: Any = "auto" if options.resolution is None else options.resolution
     return geobox.to_crs(crs, resolution=resolution)
+
+
+def _cloudy(scene: Scene) -> list[str]:
+    """A sentence where a scene without a quality layer looks cloudy."""
+    roles = ("green", "red", "swir16")
+    if quality_roles(scene) or not set(roles) <= set(scene.roles):
+        return []
+    share = cloudy_share(sample_scene(scene, roles))
+    if share is None or share <= CLOUDY_SHARE:
+        return []
+    return [f"{100 * share:.0f} % of the scene looks like cloud and it has no quality layer: the map holds classes there that mean nothing"]
 
 
 def _picture_roles(scene: Scene, package: ModelPackage) -> tuple[str, ...]:

@@ -46,7 +46,12 @@ class Run:
 def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]) -> Run:
     """All that must be known to make this map again."""
     software = {name: version(name) for name in ("numpy", "rasterio", "shapely", "pyproj")}
-    software |= {"geoseg": __version__, "python": platform.python_version(), "gdal": rasterio.__gdal_version__, runtime.name: runtime.version}
+    software |= {
+        "geoseg": __version__,
+        "python": platform.python_version(),
+        "gdal": rasterio.__gdal_version__,
+        runtime.name: runtime.version,
+    }
     tags = {
         "GEOSEG_VERSION": software["geoseg"],
         "GEOSEG_MODEL": f"{plan.package.name} sha256:{plan.package.checksum}",

@@ -39,7 +39,7 @@ class FinishedRows:
     @property
     def observed(self) -> NDArray[np.bool_]:
         """(row, col); True where the map has a class."""
-        return self.reason == Reason.OBSERVED
+        return np.asarray(self.reason == Reason.OBSERVED)
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class Area:
 
     def mask(self, geobox: GeoBox) -> NDArray[np.bool_]:
         """(row, col); True where the pixel's centre is to be mapped."""
-        mask = np.ones(geobox.shape, dtype=bool) if self.inside is None else burn_area(self.inside, geobox)
-        return mask if self.outside is None else mask & ~burn_area(self.outside, geobox)
+        mask: NDArray[np.bool_] = np.ones(geobox.shape, dtype=bool) if self.inside is None else burn_area(self.inside, geobox)
+        if self.outside is not None:
+            mask &= ~burn_area(self.outside, geobox)
+        return np.asarray(mask)
 
 
 def finished_rows(plan: MapPlan, runtime: Runtime, area: Area) -> Iterator[FinishedRows]:

@@ -54,7 +54,9 @@ def plan_tiles(shape: tuple[int, int], *, tile: int, overlap: int, stride: int) 
     `tile` must be a multiple of `stride`; the step between tiles is rounded down to one. Raises InputError otherwise.
     """
     if tile <= 0 or stride <= 0 or tile % stride:
-        raise InputError(f"tile size {tile} is not a positive multiple of the network's stride {stride}; choose {max(1, tile // stride) * stride}")
+        raise InputError(
+            f"tile size {tile} is not a positive multiple of the network's stride {stride}; choose {max(1, tile // stride) * stride}"
+        )
     if not 0 <= overlap <= tile - stride:
         raise InputError(f"overlap {overlap} does not fit tiles of {tile} pixels; choose 0…{tile - stride}")
     if min(shape) < 1:

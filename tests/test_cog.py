@@ -1,0 +1,250 @@
+"""Written rasters hold what was given, are valid COGs, and are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp, Compression
+
+from geoseg.errors import OutputError
+from geoseg.io.categories import category_tags, write_categories
+from geoseg.io.cog import CogKind, RowWriter, write_cog
+from geoseg.legend import Legend, LegendClass
+
+WORLDCOVER = Legend((LegendClass(0, 10, "Tree cover <dense>", "#006400"), LegendClass(1, 80, "Eau, été", "#0064c8", background=True)), nodata=0)
+CORINE = Legend((LegendClass(0, 111, "Urban", "#e6004d"), LegendClass(1, 523, "Sea", "#e6f2ff")), nodata=65535)
+
+
+def grid(rows: int, cols: int) -> GeoBox:
+    return GeoBox((rows, cols), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32630")
+
+
+def write_map(folder: Path, legend: Legend, rows: int = 700, cols: int = 1100) -> tuple[Path, NDArray[Any]]:
+    rng = np.random.default_rng(0)
+    codes = legend.to_codes(rng.integers(0, 2, (1, rows, cols)), rng.uniform(size=(1, rows, cols)) > 0.2)
+    tags = {"GEOSEG_MODEL": "test", **category_tags(legend)}
+    part, out = folder / "part.tif", folder / "a map.tif"
+    with RowWriter(
+        part, grid(rows, cols), count=1, dtype=legend.dtype, nodata=legend.nodata, descriptions=["class"], colours=legend.colour_table(), tags=tags
+    ) as writer:
+        for row in range(0, rows, 130):
+            writer.append(codes[:, row : row + 130])
+    write_cog(part, out, kind="classes")
+    write_categories(out, legend)
+    return out, codes
+
+
+def assert_valid_cog(path: Path) -> None:
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    assert cogeo.cog_validate(str(path), strict=True) == (True, [], [])
+
+
+@pytest.mark.parametrize("legend", [WORLDCOVER, CORINE])
+def test_class_map_is_a_valid_cog_that_holds_codes_colours_names_and_provenance(tmp_path: Path, legend: Legend) -> None:
+    path, codes = write_map(tmp_path, legend)
+    assert_valid_cog(path)
+    with rasterio.open(path) as file:
+        assert np.array_equal(file.read(), codes)
+        assert file.nodata == legend.nodata
+        assert file.descriptions == ("class",)
+        assert file.transform == grid(1, 1).affine
+        assert file.crs.to_epsg() == 32630
+        assert file.block_shapes == [(512, 512)]
+        assert file.compression == Compression.deflate
+        assert file.colorinterp == (ColorInterp.palette,)
+        colours = file.colormap(1)
+        assert {code: colours[code] for code in legend.codes} == legend.colour_table()
+        assert colours[legend.nodata][3] == 0
+        assert file.tags()["GEOSEG_MODEL"] == "test"
+        assert json.loads(file.tags()["CLASS_NAMES"]) == {str(one.code): one.name for one in legend.classes}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a map.tif", "a map.tif.aux.xml", "part.tif"]
+
+
+def test_overviews_of_classes_take_the_commonest_and_invent_none(tmp_path: Path) -> None:
+    path, codes = write_map(tmp_path, WORLDCOVER, 1024, 2048)
+    with rasterio.open(path) as file:
+        assert file.overviews(1) == [2, 4]
+    with rasterio.open(path, overview_level=0) as file:
+        small = file.read(1)
+    assert np.isin(small, [10, 80, 0]).all()
+    fours = codes[0].reshape(512, 2, 1024, 2).swapaxes(1, 2).reshape(512, 1024, 4)
+    counts = np.stack([(fours == code).sum(axis=2) for code in (10, 80)], axis=2)
+    sure = counts.max(axis=2) >= 3
+    assert np.array_equal(small[sure], np.array([10, 80])[counts.argmax(axis=2)][sure])
+
+
+@pytest.mark.parametrize("legend", [WORLDCOVER, CORINE])
+def test_gdal_reads_the_category_names_and_the_attribute_table(tmp_path: Path, legend: Legend) -> None:
+    path, _ = write_map(tmp_path, legend)
+    try:
+        asked = subprocess.run(["gdalinfo", "-json", "-nomd", str(path)], capture_output=True, text=True, timeout=60, check=True)
+    except FileNotFoundError:
+        pytest.skip("gdalinfo is not installed")
+    told = json.loads(asked.stdout)
+    names = told["bands"][0].get("categories") or category_names(path)
+    assert {code: name for code, name in enumerate(names) if name} == {one.code: one.name for one in legend.classes}
+    rows = told["rat"]["row"] if "rat" in told else table_rows(path)
+    assert [row["f"][:5] for row in rows] == [[one.code, one.name, *one.rgb] for one in legend.classes]
+
+
+def category_names(path: Path) -> list[str]:
+    with rasterio.open(path):
+        return [line.text or "" for line in xml_of(path).iter("Category")]
+
+
+def test_rows_come_back_as_they_were_appended_in_any_portions(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 1200, 600)).astype("float32")
+    with RowWriter(tmp_path / "a.tif", grid(1200, 600), count=3, dtype="float32", nodata=float("nan")) as writer:
+        for first, end in ((0, 1), (1, 512), (512, 513), (513, 1100), (1100, 1100), (1100, 1200)):
+            writer.append(values[:, first:end])
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert np.array_equal(file.read(), values)
+        assert np.isnan(file.nodata)
+
+
+def test_scores_keep_names_scales_offsets_and_tags_of_each_band(tmp_path: Path) -> None:
+    part, out = tmp_path / "part.tif", tmp_path / "a_scores.tif"
+    with RowWriter(
+        part, grid(600, 600), count=4, dtype="uint8", nodata=255, descriptions=["a", "b", "c", "d"], scales=[0.004] * 4, offsets=[0.0, 0.1, 0, 0],
+        band_tags=[{"CALIBRATED": "no"}, {}, {}, {"CODE": "80"}],
+    ) as writer:  # fmt: skip
+        writer.append(np.full((4, 600, 600), 9, dtype="uint8"))
+    write_cog(part, out, kind="continuous")
+    assert_valid_cog(out)
+    with rasterio.open(out) as file:
+        assert file.descriptions == ("a", "b", "c", "d")
+        assert file.scales == (0.004,) * 4
+        assert file.offsets == (0, 0.1, 0, 0)
+        assert file.tags(1)["CALIBRATED"] == "no"
+        assert file.tags(4)["CODE"] == "80"
+        assert ColorInterp.alpha not in file.colorinterp
+        assert file.read().min() == 9
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_continuous_cog_loses_nothing_and_averages_its_overviews(tmp_path: Path, dtype: str) -> None:
+    values = (np.random.default_rng(0).uniform(0, 200, (2, 600, 1024))).astype(dtype)
+    with RowWriter(tmp_path / "part.tif", grid(600, 1024), count=2, dtype=dtype) as writer:
+        writer.append(values)
+    write_cog(tmp_path / "part.tif", tmp_path / "out.tif", kind="continuous")
+    assert_valid_cog(tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert np.array_equal(file.read(), values)
+    with rasterio.open(tmp_path / "out.tif", overview_level=0) as file:
+        means = values.reshape(2, 300, 2, 512, 2).astype(float).mean(axis=(2, 4))
+        assert np.abs(file.read() - means).max() <= (0.51 if dtype != "float32" else 1e-3)
+
+
+def test_picture_is_jpeg_with_a_mask(tmp_path: Path) -> None:
+    values = np.full((4, 600, 700), 120, dtype="uint8")
+    values[3] = 255
+    values[:, :300, :] = 0
+    with RowWriter(tmp_path / "part.tif", grid(600, 700), count=4, dtype="uint8", picture=True) as writer:
+        writer.append(values)
+    write_cog(tmp_path / "part.tif", tmp_path / "out.tif", kind="picture")
+    assert_valid_cog(tmp_path / "out.tif")
+    with rasterio.open(tmp_path / "out.tif") as file:
+        assert file.count == 3
+        assert file.compression == Compression.jpeg
+        assert np.array_equal(file.dataset_mask() > 0, values[3] > 0)
+        assert np.abs(file.read()[:, 320:].astype(int) - 120).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1300), (1031, 1), (513, 511)])
+@pytest.mark.parametrize("kind", ["classes", "continuous"])
+def test_any_shape_becomes_a_valid_cog(tmp_path: Path, shape: tuple[int, int], kind: CogKind) -> None:
+    with RowWriter(tmp_path / "part.tif", grid(*shape), count=1, dtype="uint8", nodata=0) as writer:
+        writer.append(np.zeros((1, *shape), dtype="uint8"))
+    write_cog(tmp_path / "part.tif", tmp_path / "out.tif", kind=kind)
+    assert_valid_cog(tmp_path / "out.tif")
+
+
+def test_after_an_error_no_part_is_left(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
+        writer.append(np.ones((1, 520, 600), dtype="uint8"))
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="520 rows of 600"), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
+        writer.append(np.ones((1, 520, 600), dtype="uint8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rows", [np.ones((1, 5, 601), "uint8"), np.ones((2, 5, 600), "uint8"), np.ones((1, 601, 600), "uint8"), np.ones((1, 5, 600))])
+def test_rows_that_do_not_fit_are_our_own_mistake(tmp_path: Path, rows: NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match="do not fit"), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
+        writer.append(rows)
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is not a folder"):
+        RowWriter(tmp_path / "file" / "a.tif", grid(10, 10), count=1, dtype="uint8")
+    with pytest.raises(OutputError, match="Windows"):
+        RowWriter(tmp_path / "10:30.tif", grid(10, 10), count=1, dtype="uint8")
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_block_that_vanished_from_the_part_is_noticed(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8")
+    writer.append(np.full((1, 600, 600), 7, dtype="uint8"))
+    writer._checksum ^= 1  # as if the disk had kept other pixels
+    with pytest.raises(OutputError, match="does not hold what was written"):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+FILL_THE_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from geoseg.errors import OutputError
+from geoseg.io.cog import RowWriter, write_cog
+
+folder, limit, begin = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+values = np.random.default_rng(0).integers(0, 255, (1, 1500, 1500)).astype("uint8")
+grid = GeoBox((1500, 1500), Affine(10, 0, 500000, 0, -10, 5000000), "EPSG:32630")
+def fill():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+if begin == "part":
+    fill()
+try:
+    with RowWriter(folder / "part.tif", grid, count=1, dtype="uint8") as writer:
+        for row in range(0, 1500, 100):
+            writer.append(values[:, row:row + 100])
+    if begin == "cog":
+        fill()
+        write_cog(folder / "part.tif", folder / "out.tif", kind="classes")
+    print("written")
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("begin", ["part", "cog"])
+@pytest.mark.parametrize("limit", [0, 10_000, 300_000, 1_100_000, 1_500_000, 2_100_000, 2_249_000, 2_300_000, 2_700_000, 20_000_000])
+def test_full_disk_leaves_a_sentence_and_nothing_else(tmp_path: Path, begin: str, limit: int) -> None:
+    pytest.importorskip("resource", reason="this platform cannot limit the size of a file")
+    child = [sys.executable, "-W", "ignore", "-c", FILL_THE_DISK, str(tmp_path), str(limit), begin]
+    done = subprocess.run(child, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[1], check=True)
+    out = tmp_path / ("part.tif" if begin == "part" else "out.tif")
+    before = [] if begin == "part" else ["part.tif"]
+    if done.stdout == "written\n":
+        assert limit >= 2_250_000
+        with rasterio.open(out) as file:
+            assert np.array_equal(file.read(), np.random.default_rng(0).integers(0, 255, (1, 1500, 1500)).astype("uint8"))
+    else:
+        assert limit < 20_000_000
+        assert f"{out} could not be written: the disk is full" in done.stdout or "does not hold what was written" in done.stdout
+        assert sorted(file.name for file in tmp_path.iterdir()) == before
+    assert "Traceback" not in done.stderr
