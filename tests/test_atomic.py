@@ -27,9 +27,14 @@ def test_the_file_appears_when_the_block_ends_and_replaces_the_old_one(tmp_path:
 def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "a.txt"
     out.write_text("old")
-    with pytest.raises(type(error)), atomic(out) as part:
-        part.write_text("half")
-        raise error
+
+    def fail() -> None:
+        with atomic(out) as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
     assert list(tmp_path.iterdir()) == [out]
     assert out.read_text() == "old"
 

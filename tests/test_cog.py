@@ -21,7 +21,9 @@ from geoseg.io.categories import category_tags, write_categories
 from geoseg.io.cog import CogKind, RowWriter, write_cog
 from geoseg.legend import Legend, LegendClass
 
-WORLDCOVER = Legend((LegendClass(0, 10, "Tree cover <dense>", "#006400"), LegendClass(1, 80, "Eau, été", "#0064c8", background=True)), nodata=0)
+WORLDCOVER = Legend(
+    (LegendClass(0, 10, "Tree cover <dense>", "#006400"), LegendClass(1, 80, "Eau, été", "#0064c8", background=True)), nodata=0
+)
 CORINE = Legend((LegendClass(0, 111, "Urban", "#e6004d"), LegendClass(1, 523, "Sea", "#e6f2ff")), nodata=65535)
 
 
@@ -35,7 +37,14 @@ def write_map(folder: Path, legend: Legend, rows: int = 700, cols: int = 1100) -
     tags = {"GEOSEG_MODEL": "test", **category_tags(legend)}
     part, out = folder / "part.tif", folder / "a map.tif"
     with RowWriter(
-        part, grid(rows, cols), count=1, dtype=legend.dtype, nodata=legend.nodata, descriptions=["class"], colours=legend.colour_table(), tags=tags
+        part,
+        grid(rows, cols),
+        count=1,
+        dtype=legend.dtype,
+        nodata=legend.nodata,
+        descriptions=["class"],
+        colours=legend.colour_table(),
+        tags=tags,
     ) as writer:
         for row in range(0, rows, 130):
             writer.append(codes[:, row : row + 130])
@@ -44,9 +53,10 @@ def write_map(folder: Path, legend: Legend, rows: int = 700, cols: int = 1100) -
     return out, codes
 
 
-def assert_valid_cog(path: Path) -> None:
+def assert_valid_cog(path: Path, *, strict: bool = True) -> None:
     cogeo = pytest.importorskip("rio_cogeo.cogeo")
-    assert cogeo.cog_validate(str(path), strict=True) == (True, [], [])
+    valid, errors, _ = cogeo.cog_validate(str(path), strict=strict, quiet=True)
+    assert (valid, errors) == (True, [])
 
 
 @pytest.mark.parametrize("legend", [WORLDCOVER, CORINE])
@@ -63,7 +73,7 @@ def test_class_map_is_a_valid_cog_that_holds_codes_colours_names_and_provenance(
         assert file.compression == Compression.deflate
         assert file.colorinterp == (ColorInterp.palette,)
         colours = file.colormap(1)
-        assert {code: colours[code] for code in legend.codes} == legend.colour_table()
+        assert {one.code: colours[one.code][:3] for one in legend.classes} == {one.code: one.rgb for one in legend.classes}
         assert colours[legend.nodata][3] == 0
         assert file.tags()["GEOSEG_MODEL"] == "test"
         assert json.loads(file.tags()["CLASS_NAMES"]) == {str(one.code): one.name for one in legend.classes}
@@ -91,15 +101,11 @@ def test_gdal_reads_the_category_names_and_the_attribute_table(tmp_path: Path, l
     except FileNotFoundError:
         pytest.skip("gdalinfo is not installed")
     told = json.loads(asked.stdout)
-    names = told["bands"][0].get("categories") or category_names(path)
+    names = told["bands"][0]["categories"]
     assert {code: name for code, name in enumerate(names) if name} == {one.code: one.name for one in legend.classes}
-    rows = told["rat"]["row"] if "rat" in told else table_rows(path)
-    assert [row["f"][:5] for row in rows] == [[one.code, one.name, *one.rgb] for one in legend.classes]
-
-
-def category_names(path: Path) -> list[str]:
-    with rasterio.open(path):
-        return [line.text or "" for line in xml_of(path).iter("Category")]
+    assert [row["f"] for row in told["rat"]["row"]] == [
+        [one.code, one.name, *one.rgb, 0 if one.background else 255] for one in legend.classes
+    ]
 
 
 def test_rows_come_back_as_they_were_appended_in_any_portions(tmp_path: Path) -> None:
@@ -115,8 +121,8 @@ def test_rows_come_back_as_they_were_appended_in_any_portions(tmp_path: Path) ->
 def test_scores_keep_names_scales_offsets_and_tags_of_each_band(tmp_path: Path) -> None:
     part, out = tmp_path / "part.tif", tmp_path / "a_scores.tif"
     with RowWriter(
-        part, grid(600, 600), count=4, dtype="uint8", nodata=255, descriptions=["a", "b", "c", "d"], scales=[0.004] * 4, offsets=[0.0, 0.1, 0, 0],
-        band_tags=[{"CALIBRATED": "no"}, {}, {}, {"CODE": "80"}],
+        part, grid(600, 600), count=4, dtype="uint8", nodata=255, descriptions=["a", "b", "c", "d"],
+        scales=[0.004] * 4, offsets=[0.0, 0.1, 0, 0], band_tags=[{"CALIBRATED": "no"}, {}, {}, {"CODE": "80"}],
     ) as writer:  # fmt: skip
         writer.append(np.full((4, 600, 600), 9, dtype="uint8"))
     write_cog(part, out, kind="continuous")
@@ -166,19 +172,31 @@ def test_any_shape_becomes_a_valid_cog(tmp_path: Path, shape: tuple[int, int], k
     with RowWriter(tmp_path / "part.tif", grid(*shape), count=1, dtype="uint8", nodata=0) as writer:
         writer.append(np.zeros((1, *shape), dtype="uint8"))
     write_cog(tmp_path / "part.tif", tmp_path / "out.tif", kind=kind)
-    assert_valid_cog(tmp_path / "out.tif")
+    assert_valid_cog(tmp_path / "out.tif", strict=min(shape) > 1)  # a line is better without overviews
 
 
 def test_after_an_error_no_part_is_left(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
-        writer.append(np.ones((1, 520, 600), dtype="uint8"))
-        raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="520 rows of 600"), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
-        writer.append(np.ones((1, 520, 600), dtype="uint8"))
+    def interrupted() -> None:
+        with RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
+            writer.append(np.ones((1, 520, 600), dtype="uint8"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("rows", [np.ones((1, 5, 601), "uint8"), np.ones((2, 5, 600), "uint8"), np.ones((1, 601, 600), "uint8"), np.ones((1, 5, 600))])
+def test_file_with_too_few_rows_is_our_own_mistake_and_removed(tmp_path: Path) -> None:
+    writer = RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8")
+    writer.append(np.ones((1, 520, 600), dtype="uint8"))
+    with pytest.raises(ValueError, match="520 rows of 600"):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "rows", [np.ones((1, 5, 601), "uint8"), np.ones((2, 5, 600), "uint8"), np.ones((1, 601, 600), "uint8"), np.ones((1, 5, 600))]
+)
 def test_rows_that_do_not_fit_are_our_own_mistake(tmp_path: Path, rows: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match="do not fit"), RowWriter(tmp_path / "a.tif", grid(600, 600), count=1, dtype="uint8") as writer:
         writer.append(rows)
@@ -232,7 +250,7 @@ except OutputError as error:
 
 
 @pytest.mark.parametrize("begin", ["part", "cog"])
-@pytest.mark.parametrize("limit", [0, 10_000, 300_000, 1_100_000, 1_500_000, 2_100_000, 2_249_000, 2_300_000, 2_700_000, 20_000_000])
+@pytest.mark.parametrize("limit", [0, 300_000, 2_249_000, 2_300_000, 20_000_000])
 def test_full_disk_leaves_a_sentence_and_nothing_else(tmp_path: Path, begin: str, limit: int) -> None:
     pytest.importorskip("resource", reason="this platform cannot limit the size of a file")
     child = [sys.executable, "-W", "ignore", "-c", FILL_THE_DISK, str(tmp_path), str(limit), begin]
@@ -245,6 +263,8 @@ def test_full_disk_leaves_a_sentence_and_nothing_else(tmp_path: Path, begin: str
             assert np.array_equal(file.read(), np.random.default_rng(0).integers(0, 255, (1, 1500, 1500)).astype("uint8"))
     else:
         assert limit < 20_000_000
-        assert f"{out} could not be written: the disk is full" in done.stdout or "does not hold what was written" in done.stdout
+        assert str(out) in done.stdout
+        assert "the disk is full" in done.stdout
+        assert done.stdout.count("\n") == 1
         assert sorted(file.name for file in tmp_path.iterdir()) == before
     assert "Traceback" not in done.stderr

@@ -20,8 +20,9 @@ from geoseg.io.opening import file_geobox
 NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
 ONE, NONE = [1.0] + [0.0] * 19, [0.0] * 20
 RPCS = RPC(
-    height_off=100, height_scale=50, lat_off=44.2, lat_scale=1, long_off=4.7, long_scale=1, line_off=5, line_scale=10, samp_off=5, samp_scale=10,
-    line_num_coeff=NONE, line_den_coeff=ONE, samp_num_coeff=NONE, samp_den_coeff=ONE, err_bias=None, err_rand=None,
+    height_off=100, height_scale=50, lat_off=44.2, lat_scale=1, long_off=4.7, long_scale=1,
+    line_off=5, line_scale=10, samp_off=5, samp_scale=10, err_bias=None, err_rand=None,
+    line_num_coeff=NONE, line_den_coeff=ONE, samp_num_coeff=NONE, samp_den_coeff=ONE,
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import maximum_filter
+from shapely.geometry.base import BaseGeometry
 
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
@@ -73,7 +74,7 @@ class BlockSplit:
         ]
         return geopandas.GeoDataFrame(rows, columns=["scene", "part", "geometry"], geometry="geometry", crs="EPSG:4326")
 
-    def _held_out_ground(self, scene: int, own: int) -> shapely.Geometry | None:
+    def _held_out_ground(self, scene: int, own: int) -> BaseGeometry | None:
         """Blocks of parts that come after `own` in PARTS, with the guard gap around them, in the scene's CRS."""
         grid = self.geoboxes[scene]
         later = [w.grown(self.guard) for w, place in zip(self.blocks[scene], self.parts[scene], strict=True) if place > own]
@@ -144,7 +145,7 @@ def _outline(grid: GeoBox, window: Window) -> shapely.Polygon:
     return polygon
 
 
-def _move(geometry: shapely.Geometry, grid: GeoBox, crs: Any) -> shapely.Geometry:
+def _move(geometry: BaseGeometry, grid: GeoBox, crs: Any) -> BaseGeometry:
     """A geometry on the grid, in another CRS."""
-    moved: shapely.Geometry = geopandas.GeoSeries([geometry], crs=grid.crs).to_crs(crs).iloc[0]
+    moved: BaseGeometry = geopandas.GeoSeries([geometry], crs=grid.crs).to_crs(crs).iloc[0]
     return moved

@@ -60,8 +60,7 @@ def check_name(path: Path) -> None:
 def output_error(path: Path, error: BaseException | str) -> OutputError:
     """The sentence for a failed write to `path`: disk full, not permitted, open elsewhere, or what the library said."""
     number = error.errno if isinstance(error, OSError) else None
-    said = str(error)
-    if number in _FULL or _FULL_WORDS.search(said) or _free_bytes(path.parent) < _NEARLY_FULL_BYTES:
+    if number in _FULL or _FULL_WORDS.search(_one_line(error)) or _free_bytes(path.parent) < _NEARLY_FULL_BYTES:
         return OutputError(f"{path} could not be written: the disk is full, or files may not grow that large there; free some space")
     if isinstance(error, PermissionError) and _ON_WINDOWS and path.exists():
         return OutputError(f"{path} could not be written: it is open in another program (QGIS?); close it there and try again")
@@ -71,7 +70,15 @@ def output_error(path: Path, error: BaseException | str) -> OutputError:
         return OutputError(f"{path} could not be written: {path.parent} is not a folder; choose another output folder")
     if isinstance(error, IsADirectoryError) or path.is_dir():
         return OutputError(f"{path} could not be written: a folder of that name is there; choose another output name")
-    return OutputError(f"{path} could not be written ({said}); see that the disk has space and that the folder can be written to")
+    return OutputError(
+        f"{path} could not be written whole ({_one_line(error)}); most likely the disk is full: free some space and try again"
+    )
+
+
+def _one_line(error: BaseException | str) -> str:
+    """What was said, with what a library keeps in the error's cause."""
+    cause = error.__cause__ if isinstance(error, BaseException) else None
+    return " ".join(str(cause or error).split()).rstrip(".")
 
 
 def _free_bytes(folder: Path) -> int:

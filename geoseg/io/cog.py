@@ -15,21 +15,21 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import DTypeLike, NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import OutputError
 from geoseg.io.atomic import atomic, check_name, output_error
 from geoseg.io.categories import write_categories
-from geoseg.io.opening import gdal_env
+from geoseg.io.opening import GDAL_ERRORS, gdal_env
 
 __all__ = ["CogKind", "RowWriter", "write_categories", "write_cog"]
 
 CogKind = Literal["classes", "continuous", "picture"]
 
 _BLOCK = 512
+_COG_CACHE_MB = 64
 _COG_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "classes": {"COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": "MODE"},
     "continuous": {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "OVERVIEW_RESAMPLING": "AVERAGE"},
@@ -122,10 +122,10 @@ class RowWriter:
             raise ValueError(f"{self.path} got {self._written_rows} rows of {self._shape[0]}")
         with self._writing():
             self._file.close()
-            if _checksum(self.path) != self._checksum:
-                raise OutputError(
-                    f"{self.path} does not hold what was written to it: the disk is full or failing; free some space and try again"
-                )
+            whole = _checksum(self.path) == self._checksum
+        if not whole:
+            self.discard()
+            raise _incomplete(self.path)
 
     def discard(self) -> None:
         """Close the file without further ado and remove it."""
@@ -133,14 +133,14 @@ class RowWriter:
         with gdal_env():
             try:
                 self._file.close()
-            except RasterioError:
+            except GDAL_ERRORS:
                 pass  # It is thrown away: what was lost in closing does not matter.
         self.path.unlink(missing_ok=True)
 
     def _write(self, rows: NDArray[Any]) -> None:
         with self._writing():
             self._file.write(rows, window=Window(0, self._written_rows, self._shape[1], rows.shape[1]))
-        self._checksum = zlib.crc32(rows.tobytes(), self._checksum)
+        self._checksum = zlib.crc32(np.ascontiguousarray(rows).data, self._checksum)
         self._written_rows += rows.shape[1]
 
     @contextmanager
@@ -149,10 +149,10 @@ class RowWriter:
         try:
             with gdal_env():
                 yield
-        except (RasterioError, OSError, OutputError) as error:
+        except (OSError, *GDAL_ERRORS) as error:
             if hasattr(self, "_file"):
                 self.discard()
-            raise error if isinstance(error, OutputError) else output_error(self.path, error) from error
+            raise output_error(self.path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -170,22 +170,27 @@ def write_cog(part: Path, out: Path, *, kind: CogKind) -> None:
     `classes`: overviews by the commonest class; `continuous`: by the mean, with a predictor; `picture`: JPEG, its alpha band
     becomes a mask. Colour table, nodata, names, scales and tags of `part` stay. OutputError when it cannot be written whole.
     """
-    with atomic(out) as temporary, gdal_env():
+    with atomic(out) as temporary, gdal_env(_COG_CACHE_MB):
         try:
+            options = {**_COG_OPTIONS[kind], **({"OVERVIEWS": "NONE"} if _is_line(part) else {})}
             rasterio.shutil.copy(
-                str(part),
-                str(temporary),
-                driver="COG",
-                BLOCKSIZE=str(_BLOCK),
-                BIGTIFF="IF_SAFER",
-                NUM_THREADS="ALL_CPUS",
-                **_COG_OPTIONS[kind],
+                str(part), str(temporary), driver="COG", BLOCKSIZE=str(_BLOCK), BIGTIFF="IF_SAFER", NUM_THREADS="ALL_CPUS", **options
             )
             whole = _blocks_present(temporary) and (kind == "picture" or _checksum(temporary) == _checksum(part))
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise output_error(out, error) from error
         if not whole:
-            raise OutputError(f"{out} does not hold what was written to it: the disk is full or failing; free some space and try again")
+            raise _incomplete(out)
+
+
+def _incomplete(path: Path) -> OutputError:
+    return OutputError(f"{path} does not hold what was written to it: the disk is full or failing; free some space and try again")
+
+
+def _is_line(path: Path) -> bool:
+    """Whether the raster is one pixel wide or high, so that an overview would be no smaller that way."""
+    with rasterio.open(path) as file:
+        return bool(min(file.shape) == 1)
 
 
 def _checksum(path: Path) -> int:
@@ -194,7 +199,7 @@ def _checksum(path: Path) -> int:
     with rasterio.open(path) as file:
         for top in range(0, file.height, _BLOCK):
             rows = file.read(window=Window(0, top, file.width, min(_BLOCK, file.height - top)))
-            checksum = zlib.crc32(rows.tobytes(), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(rows).data, checksum)
     return checksum
 
 
@@ -208,8 +213,10 @@ def _blocks_present(path: Path) -> bool:
             if not all(_is_written(file, band, row, col, size) for band in file.indexes for (row, col), _ in file.block_windows(band)):
                 return False
             for row in range(0, file.height, _BLOCK):
-                file.read_masks(window=Window(0, row, file.width, min(_BLOCK, file.height - row)))
-                file.read(window=Window(0, row, file.width, min(_BLOCK, file.height - row)))
+                window = Window(0, row, file.width, min(_BLOCK, file.height - row))
+                file.read(window=window)
+                if MaskFlags.per_dataset in file.mask_flag_enums[0]:
+                    file.read_masks(1, window=window)
     return True
 
 

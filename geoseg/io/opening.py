@@ -12,6 +12,7 @@ from pathlib import Path
 import rasterio
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
@@ -19,6 +20,8 @@ from geoseg.errors import SceneError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KEPT_FILES = 64
+GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)
+"""What rasterio raises, and what it lets through from GDAL, which has no public name."""
 
 
 def gdal_env(cache_mb: int = 128) -> rasterio.Env:
@@ -82,7 +85,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
         dataset = _shelf.take(path) or _open(path)
         try:
             yield dataset
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             dataset.close()
             raise SceneError(
                 f"{path} opens but cannot be read in full: it is truncated or damaged; fetch it again ({_reason(error)})"
@@ -98,7 +101,7 @@ def _open(path: str) -> DatasetReader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path)
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise SceneError(_why_not_opened(path, error)) from error
     if dataset.count == 0:
         dataset.close()
@@ -108,7 +111,7 @@ def _open(path: str) -> DatasetReader:
     return dataset
 
 
-def _why_not_opened(path: str, error: RasterioError) -> str:
+def _why_not_opened(path: str, error: Exception) -> str:
     if path.startswith("/vsi") or "://" in path:
         return f"{path} cannot be opened as a raster: see that it exists and can be reached ({_reason(error)})"
     file = Path(path)

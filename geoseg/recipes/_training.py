@@ -22,7 +22,7 @@ from geoseg.data.samplers import EpochSampler, grid_windows
 from geoseg.data.splits import PARTS, BlockSplit, Part
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import BandError, LabelError, SceneError
-from geoseg.ground import pixel_areas_m2, pixel_size_m
+from geoseg.ground import horizontal, pixel_areas_m2, pixel_size_m
 from geoseg.io.labels import read_legend
 from geoseg.io.scenes import Scene
 from geoseg.legend import Legend
@@ -184,7 +184,7 @@ def trained_bbox(scenes: Sequence[LabelledScene]) -> tuple[float, float, float, 
     """West, south, east, north of all scenes in degrees (WGS 84)."""
     boxes = []
     for scene in scenes:
-        move = pyproj.Transformer.from_crs(pyproj.CRS(scene.geobox.crs.to_wkt()), 4326, always_xy=True)
+        move = pyproj.Transformer.from_crs(horizontal(scene.geobox.crs), 4326, always_xy=True)
         boxes.append(move.transform_bounds(*scene.geobox.boundingbox.bbox))
     west, south, east, north = zip(*boxes, strict=True)
     return min(west), min(south), max(east), max(north)

@@ -11,6 +11,7 @@ Prefer it where a few thousand pixels of each class are labelled; nothing is dow
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -113,6 +114,9 @@ class Settings(_Settings):
 
 class SupervisedSegmentation(lightning.LightningModule):
     """A network, its loss, and the pooled confusion by which training stops."""
+
+    class_weights: torch.Tensor | None
+    """(class,) weights in the loss; None weighs all classes alike."""
 
     def __init__(self, network: Segmenter, legend: Legend, settings: Settings, class_weights: torch.Tensor | None) -> None:
         super().__init__()
@@ -241,6 +245,8 @@ def _fit(
         trainer.fit(module, training, validation, ckpt_path=last if resume and last.exists() else None, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{last} holds more than tensors and plain values, which geoseg does not read; remove {folder}") from error
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     log.info("best mean IoU on the validation blocks: %.4f", float(best.best_model_score or 0))

@@ -1,0 +1,203 @@
+"""Learning from labelled scenes: a short training on a small scene, from files to a package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.features import rasterize
+from shapely.geometry import box
+
+pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+import torch
+
+from geoseg.errors import InputError, LabelError, PackageError
+from geoseg.io.scenes import Scene, open_scene
+from geoseg.mapping.runtimes import open_runtime
+from geoseg.models.package import ModelPackage
+from geoseg.recipes._training import balance, common_legend, plan_preparation
+from geoseg.recipes.supervised import Settings, run
+from geoseg.settings import parse
+
+QUICK = {
+    "name": "field-water",
+    "licence": "MIT",
+    "bands": ["red", "nir"],
+    "indices": ["NDVI"],
+    "encoder": "tu-resnet10t",
+    "network": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]},
+    "tile": 32,
+    "block": 48,
+    "guard": 4,
+    "validation": 0.2,
+    "test": 0.2,
+    "batch": 8,
+    "epochs": 3,
+    "draws": 48,
+    "learning_rate": 0.01,
+}
+PROFILE = {"driver": "GTiff", "height": 192, "width": 192, "crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+
+
+def settings(**changes: object) -> Settings:
+    return parse(Settings, QUICK | changes, source="test")
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene of stripes of land and water that differ in red and nir, and its label raster."""
+    folder = tmp_path_factory.mktemp("ground")
+    rng = np.random.default_rng(0)
+    water = (np.add.outer(np.arange(192), np.arange(192)) // 20) % 3 == 0
+    image = np.stack([np.where(water, 900, 1500), np.where(water, 400, 2600)]) + rng.integers(0, 300, (2, 192, 192))
+    codes = np.where(rng.random((192, 192)) < 0.3, 255, np.where(water, 20, 10))
+    with rasterio.open(folder / "scene.tif", "w", count=2, dtype="uint16", nodata=0, **PROFILE) as file:
+        file.write(image.astype(np.uint16))
+    with rasterio.open(folder / "labels.tif", "w", count=1, dtype="uint8", nodata=255, **PROFILE) as file:
+        file.write(codes.astype(np.uint8), 1)
+    return folder
+
+
+def scene_of(folder: Path) -> Scene:
+    return open_scene(folder / "scene.tif", sensor="sentinel-2-l1c", bands=["red", "nir"])
+
+
+@pytest.fixture(scope="module")
+def package(ground: Path) -> ModelPackage:
+    return run(settings(), [scene_of(ground)], [ground / "labels.tif"], ground / "model", accelerator="cpu")
+
+
+def test_a_short_training_learns_what_can_be_told_apart(package: ModelPackage) -> None:
+    figures = {figure.name: figure for figure in package.figures}
+    assert figures["mean IoU"].value > 0.8
+    assert "not trained on" in figures["mean IoU"].on
+    assert figures["IoU of class 20"].by == "labels given by the user"
+
+
+def test_the_package_holds_what_mapping_needs(package: ModelPackage) -> None:
+    assert (package.name, package.licence, package.sensors) == ("field-water", "MIT", ("sentinel-2-l1c",))
+    assert package.outputs[0].legend.codes == (10, 20)
+    assert [channel.name for channel in package.preparation.channels] == ["red", "nir", "NDVI"]
+    assert (package.tile, package.stride) == (32, 8)
+    assert package.pixel_size_m == pytest.approx(10, rel=0.01)
+    west, south, east, north = package.trained_bbox
+    assert 14.9 < west < east < 15.1
+    assert south < north
+
+
+def test_onnx_and_torch_give_the_same_scores(package: ModelPackage) -> None:
+    images = np.random.default_rng(0).normal(size=(2, 3, 64, 32)).astype(np.float32)
+    one, other = (open_runtime(package, name)(images)["classes"] for name in ("onnx", "torch"))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_the_report_counts_ground_that_was_not_trained_on(package: ModelPackage, ground: Path) -> None:
+    report = json.loads(package.read("report.json"))
+    for part in ("validation", "test"):
+        counted = np.array(report["measures"][part]["confusion"])
+        assert counted.sum(axis=1).tolist() == list(report["ground"][part]["pixels"].values())
+    assert report["guard_m"] == pytest.approx(40, rel=0.01)
+    assert (ground / "model_training" / "report.md").read_text().startswith("# Training of field-water")
+
+
+def test_statistics_come_from_the_training_blocks_alone(package: ModelPackage, ground: Path) -> None:
+    frame = geopandas.read_file(package.read("held_out.geojson").decode())
+    assert set(frame["part"]) == {"validation", "test"}
+    frame = frame.to_crs("EPSG:32633")
+    with rasterio.open(ground / "scene.tif") as file:
+        held_out = rasterize(frame.geometry.buffer(20, join_style="mitre"), (192, 192), transform=file.transform) == 1
+        red = file.read(1) * 1e-4
+    assert package.preparation.channels[0].mean == pytest.approx(red[~held_out].mean(), rel=1e-6)
+    assert red.mean() != pytest.approx(red[~held_out].mean(), rel=1e-5)
+
+
+def test_logs_lie_beside_the_package(package: ModelPackage, ground: Path) -> None:
+    folder = ground / "model_training"
+    lines = next(folder.glob("csv/*/metrics.csv")).read_text().splitlines()
+    assert "val_miou" in lines[0]
+    assert list(folder.glob("tensorboard/*/events*"))
+
+
+def test_training_taken_up_again_goes_on_where_it_stopped(ground: Path, package: ModelPackage, tmp_path: Path, monkeypatch) -> None:
+    """Stopped after its second epoch and taken up, it ends with the same network as without a stop."""
+    from geoseg.recipes.supervised import SupervisedSegmentation
+
+    def stop(self: SupervisedSegmentation) -> None:
+        if self.current_epoch == 2:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupervisedSegmentation, "on_train_epoch_start", stop)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(settings(), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model", accelerator="cpu")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(InputError, match="take it up with --resume"):
+        run(settings(), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model", accelerator="cpu")
+    again = run(settings(), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model", resume=True, accelerator="cpu")
+    images = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    assert open_runtime(again)(images)["classes"] == pytest.approx(open_runtime(package)(images)["classes"], abs=1e-4)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_unpickled(ground: Path, tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (open, (str(tmp_path / "harmed"), "w"))
+
+    last = tmp_path / "model_training" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"state_dict": Harm()}, last)
+    with pytest.raises(InputError, match="more than tensors"):
+        run(settings(), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model", resume=True, accelerator="cpu")
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_other_settings_do_not_take_up_a_training(ground: Path, package: ModelPackage, tmp_path: Path) -> None:
+    folder = tmp_path / "model_training"
+    folder.mkdir()
+    (folder / "settings.json").write_text((ground / "model_training" / "settings.json").read_text())
+    with pytest.raises(InputError, match="other settings"):
+        run(settings(seed=1), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model", resume=True)
+
+
+def test_a_package_that_exists_is_not_overwritten(ground: Path, package: ModelPackage) -> None:
+    with pytest.raises(PackageError, match="exists already"):
+        run(settings(), [scene_of(ground)], [ground / "labels.tif"], ground / "model")
+
+
+def test_unknown_settings_are_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'patience'"):
+        settings(patiense=3)
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"tile": 36}, "multiple of 8"), ({"tile": 64}, "no window has room")])
+def test_tiles_that_do_not_fit_are_refused(ground: Path, tmp_path: Path, changes: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(settings(**changes), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model")
+
+
+def test_labels_of_one_class_only_are_refused(tmp_path: Path) -> None:
+    polygon = box(500_000, 4_999_000, 500_500, 5_000_000)
+    geopandas.GeoDataFrame({"class": ["water"]}, geometry=[polygon], crs="EPSG:32633").to_file(tmp_path / "labels.gpkg")
+    with pytest.raises(LabelError, match="only the class 'water'"):
+        common_legend([tmp_path / "labels.gpkg"], None)
+
+
+def test_all_bands_are_taken_where_none_is_named(ground: Path) -> None:
+    preparation = plan_preparation(scene_of(ground), (), ("NDVI",))
+    assert [need.role for need in preparation.bands] == ["red", "nir"]
+    assert [channel.kind for channel in preparation.channels] == ["band", "band", "index"]
+
+
+def test_weights_are_one_in_the_mean_and_greater_for_the_rare() -> None:
+    pixels = np.array([9000, 1000, 0])
+    weights = balance(pixels)
+    assert (weights * pixels).sum() / pixels.sum() == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert weights[2] == 0
