@@ -168,7 +168,7 @@ def write_labels(scene: Scene, path: Path) -> None:
     codes = rule_labels(read_scene(scene, ROLES, geobox))
     profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": LEGEND.nodata, "compress": "deflate"}
     height, width = geobox.shape
-    with rasterio.open(path, "w", height=height, width=width, crs=geobox.crs.to_wkt(), transform=geobox.affine, **profile) as file:
+    with rasterio.open(path, "w", height=height, width=width, crs=str(geobox.crs), transform=geobox.affine, **profile) as file:
         file.write(codes, 1)
 
 
@@ -202,7 +202,7 @@ def otsu(values: NDArray[np.float32]) -> float:
 
 def baselines(scored: Raster, trained: Raster) -> dict[str, NDArray[np.int64]]:
     """Name of each threshold → (row, col) classes of `scored`."""
-    guesses = {}
+    guesses: dict[str, NDArray[np.int64]] = {}
     for name in ("NDWI", "MNDWI"):
         here, there = spectral_index(name, scored), spectral_index(name, trained)
         thresholds = {"0": 0.0, "Otsu of the half that is scored": otsu(here), "Otsu of the training scene": otsu(there)}
@@ -285,9 +285,8 @@ def ship(packages: dict[int, ModelPackage], scene: Scene, flood: Path) -> None:
     figures, words = (*package.figures, *flood_figures(halves["east"], best)), f"{package.description} {verdict(halves['east'])}"
     if SHIPPED.exists():
         shutil.rmtree(SHIPPED)
-    networks = {"onnx": package.onnx, "weights": package.weights}
     others = {name: package.read(name) for name in ("report.json", "report.md", "held_out.geojson")}
-    write_package(SHIPPED, package.model_copy(update={"figures": figures, "description": words}), **networks, others=others)
+    write_package(SHIPPED, package.model_copy(update={"figures": figures, "description": words}), onnx=package.onnx, weights=package.weights, others=others)
 
 
 def flood_figures(east: dict[str, Any], seed: int) -> list[Figure]:

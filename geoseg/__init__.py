@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geoseg.mapping.plan import MapOptions as MapOptions
     from geoseg.mapping.polygons import trace_polygons as trace_polygons
     from geoseg.mapping.runtimes import open_runtime as open_runtime
+    from geoseg.models.package import DEFAULT_PACKAGE as DEFAULT_PACKAGE
     from geoseg.models.package import ModelPackage as ModelPackage
     from geoseg.models.package import write_package as write_package
     from geoseg.preprocess.indices import spectral_index as spectral_index
@@ -43,6 +44,7 @@ _HOMES = {
     "Band": "sensors",
     "Catalog": "io.catalog",
     "Confusion": "confusion",
+    "DEFAULT_PACKAGE": "models.package",
     "GeosegError": "errors",
     "Legend": "legend",
     "LegendClass": "legend",

@@ -301,7 +301,9 @@ def _open(source: Any, given: dict[str, Any]) -> Scene:
 
 
 def _default_model() -> str:
-    return str(Path(__file__).parent / "models" / "default")
+    from geoseg.models.package import DEFAULT_PACKAGE
+
+    return str(DEFAULT_PACKAGE)
 
 
 def _fit(scene: Scene, path: str) -> dict[str, Any]:

@@ -65,8 +65,9 @@ def print_prediction(prediction: Prediction) -> None:
     observed = f"observed: {100 * summary['observed_share']:.1f} % of the ground asked for"
     others = ", ".join(f"{name} {area:.2f} km²" for name, area in summary["reasons_km2"].items() if name != "observed")
     console.print(observed + (f" ({others})" if others else ""), markup=False)
-    if summary["held_out_km2"]:
-        console.print(f"outlined in the project: {summary['held_out_km2']:.1f} km² that the model was not trained on", markup=False)
+    if summary["held_out"]:
+        parts = ", ".join(f"{part}: {facts['blocks']} blocks, {facts['km2']:.1f} km²" for part, facts in summary["held_out"].items())
+        console.print(f"held out from the model's training and outlined in the project: {parts}", markup=False)
     megapixels = summary["rows"] * summary["cols"] / 1e6
     console.print(
         f"{megapixels:.2f} megapixels in {summary['seconds']:.1f} s ({summary['megapixels_per_second']:.2f} a second)", markup=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,9 @@ def test_indices_agree_with_the_altered_bands() -> None:
     raster = raster_of(np.random.default_rng(0).integers(500, 3000, (3, 8, 8)).astype(np.uint16))
     red, nir, ndvi = prepare(jitter_reflectance(raster, Jitter(gain=0.2, haze=0.03, noise=0.01), np.random.default_rng(1)), plain).values
     assert ndvi[1:] == pytest.approx((nir[1:] - red[1:]) / (nir[1:] + red[1:]), abs=1e-5)
+
+
+def test_patches_reach_another_process_unchanged(labelled: LabelledScene) -> None:
+    ground = np.ones((90, 70), bool)
+    patches = TrainingPatches([labelled], [ground], PREPARATION, sampler_of(labelled.labels, ground), 0, Jitter(gain=0.1))
+    assert np.array_equal(pickle.loads(pickle.dumps(patches))[7]["image"], patches[7]["image"])

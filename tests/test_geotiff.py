@@ -171,6 +171,14 @@ def test_decibels_are_interpolated_in_linear_power(tmp_path: Path) -> None:
     assert raster.values[0, 0, 0] == pytest.approx(10 * np.log10((1 + 10) / 2))
 
 
+def test_decibels_stored_as_scaled_integers_are_interpolated_in_linear_power_too(tmp_path: Path) -> None:
+    band = Band("VV", "vv", unit="dB", scale=0.01, offset=-50)
+    path = write(tmp_path / "a.tif", np.array([[5000, 6000], [5000, 6000]], dtype="uint16"))  # 0 and 10 dB
+    expected = (10 * np.log10((1 + 10) / 2) + 50) / 0.01
+    assert read_raster(path, {1: band}, finer((1, 1), 20)).values[0, 0, 0] == pytest.approx(expected)
+    assert read_raster(path, {1: band}, finer((1, 1), 20), resampling="nearest").values[0, 0, 0] == 6000
+
+
 @pytest.mark.parametrize(
     ("stored", "interpolated"), [("uint8", "f4"), ("int16", "f4"), ("float32", "f4"), ("int32", "f8"), ("uint32", "f8"), ("float64", "f8")]
 )

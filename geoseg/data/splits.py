@@ -30,7 +30,7 @@ _TRIES = 500
 """Random assignments among which the one that shares out the classes most evenly is taken."""
 _ABSENT = 10.0
 """What a part without a pixel of some class costs in that choice; beyond any difference of shares."""
-_CORNERS = 64
+_CORNERS = 16
 """Of a block's outline, at least."""
 
 

@@ -21,15 +21,15 @@ from rasterio.windows import Window
 
 from geoseg.errors import OutputError
 from geoseg.io.atomic import atomic, check_name, output_error
-from geoseg.io.categories import write_categories
 from geoseg.io.opening import GDAL_ERRORS, gdal_env
 
-__all__ = ["CogKind", "RowWriter", "write_categories", "write_cog"]
+__all__ = ["CogKind", "RowWriter", "write_cog"]
 
 CogKind = Literal["classes", "continuous", "picture"]
 
 _BLOCK = 512
 _COG_CACHE_MB = 64
+_WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
 _COG_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "classes": {"COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": "MODE"},
     "continuous": {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "OVERVIEW_RESAMPLING": "AVERAGE"},
@@ -149,7 +149,7 @@ class RowWriter:
         try:
             with gdal_env():
                 yield
-        except (OSError, *GDAL_ERRORS) as error:
+        except _WRITE_ERRORS as error:
             if hasattr(self, "_file"):
                 self.discard()
             raise output_error(self.path, error) from error
@@ -173,9 +173,8 @@ def write_cog(part: Path, out: Path, *, kind: CogKind) -> None:
     with atomic(out) as temporary, gdal_env(_COG_CACHE_MB):
         try:
             options = {**_COG_OPTIONS[kind], **({"OVERVIEWS": "NONE"} if _is_line(part) else {})}
-            rasterio.shutil.copy(
-                str(part), str(temporary), driver="COG", BLOCKSIZE=str(_BLOCK), BIGTIFF="IF_SAFER", NUM_THREADS="ALL_CPUS", **options
-            )
+            # One thread: each further one holds blocks of its own, and most of the time goes into overviews, which use one.
+            rasterio.shutil.copy(str(part), str(temporary), driver="COG", BLOCKSIZE=str(_BLOCK), BIGTIFF="IF_SAFER", **options)
             whole = _blocks_present(temporary) and (kind == "picture" or _checksum(temporary) == _checksum(part))
         except GDAL_ERRORS as error:
             raise output_error(out, error) from error

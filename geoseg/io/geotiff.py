@@ -14,14 +14,13 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import BandError, SceneError
-from geoseg.io.cog import RowWriter
 from geoseg.io.opening import dataset_geobox, file_geobox, files_kept_open, gdal_env, opened
 from geoseg.io.resample import NOWHERE, Floats, Method, Placement, axis_weights, blend, cell_mean, inside, sample
 from geoseg.io.validity import valid_pixels
 from geoseg.raster import Raster
 from geoseg.sensors import Band
 
-__all__ = ["Resampling", "RowWriter", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster"]
+__all__ = ["Resampling", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster"]
 
 Resampling = Literal["auto", "nearest", "bilinear", "average"]
 """`auto`: the mean where target pixels are at least 1.5 times coarser, else bilinear."""
@@ -118,9 +117,10 @@ def _read_warped(
             continue
         source_values, source_valid = _read_window(dataset, bands, (top, left), (bottom - top, right - left))
         for plane, (band, method) in enumerate(zip(bands.values(), methods, strict=True)):
-            numbers = _to_linear(source_values[plane], source_valid[plane], band)
+            numbers, decibels = source_values[plane].astype(np.float64), band.unit == "dB" and method != "nearest"
+            numbers = _to_power(numbers, source_valid[plane], band) if decibels else numbers
             got, known = _resample(places, numbers, source_valid[plane], method)
-            values[plane, rows, cols] = np.where(known, _from_linear(got, band), 0)
+            values[plane, rows, cols] = np.where(known, _to_decibels(got, known, band) if decibels else got, 0)
             valid[plane, rows, cols] = known
     return values, valid
 
@@ -186,13 +186,15 @@ def _resample(places: _Places, values: Floats, valid: NDArray[np.bool_], method:
     return got, sample(values, valid, row, col, "nearest")[1] & on_source
 
 
-def _to_linear(values: NDArray[Any], valid: NDArray[np.bool_], band: Band) -> Floats:
-    numbers = values.astype(np.float64)
-    return np.where(valid, 10 ** (numbers / 10), 0) if band.unit == "dB" else numbers
+def _to_power(stored: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
+    """Linear power of a band in decibels; 0 where not valid."""
+    return np.where(valid, 10 ** ((band.scale * np.where(valid, stored, 0) + band.offset) / 10), 0)
 
 
-def _from_linear(values: Floats, band: Band) -> Floats:
-    return 10 * np.log10(np.where(values > 0, values, 1)) if band.unit == "dB" else values
+def _to_decibels(power: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
+    """The numbers that the band would store for this power."""
+    decibels: Floats = 10 * np.log10(np.where(valid, power, 1))
+    return (decibels - band.offset) / band.scale
 
 
 def _blocks(shape: tuple[int, int], wide: bool) -> Iterator[tuple[slice, slice]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from rasterio.io import DatasetReader
 from geoseg.errors import SceneError
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_NOT_A_PATH = re.compile(r"\w{2,}:")
+"""An address, or a part of a file as GDAL names it: `https://…`, `NETCDF:file.nc:name`; `C:` is a disk."""
 _KEPT_FILES = 64
 GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)
 """What rasterio raises, and what it lets through from GDAL, which has no public name."""
@@ -112,7 +115,7 @@ def _open(path: str) -> DatasetReader:
 
 
 def _why_not_opened(path: str, error: Exception) -> str:
-    if path.startswith("/vsi") or "://" in path:
+    if path.startswith("/vsi") or _NOT_A_PATH.match(path):
         return f"{path} cannot be opened as a raster: see that it exists and can be reached ({_reason(error)})"
     file = Path(path)
     try:

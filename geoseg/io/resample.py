@@ -113,7 +113,8 @@ class Placement:
         if not self.same_crs:
             x, y = _transformer(self.target.crs, self.source.crs).transform(x, y)
         # Counted from the source's corner: on the way through zero a northing's seven digits would cost precision.
-        col, row = _apply(~_without_origin(self.source.affine), y - self.source.affine.f, x - self.source.affine.c)
+        with np.errstate(invalid="ignore"):  # places that the projection cannot give are infinite
+            col, row = _apply(~_without_origin(self.source.affine), y - self.source.affine.f, x - self.source.affine.c)
         return _settled(row), _settled(self._beside_source(col))
 
     def _beside_source(self, col: Floats) -> Floats:

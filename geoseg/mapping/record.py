@@ -19,6 +19,7 @@ import rasterio
 from geoseg import __version__
 from geoseg.io.atomic import atomic
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
+from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
 from geoseg.mapping.rasters import Parts, areas_m2
 from geoseg.mapping.runtimes import Runtime
@@ -109,7 +110,7 @@ def summarise(parts: Parts, *, seconds: float) -> dict[str, Any]:
         "classes": outputs,
         "observed_share": reasons[Reason.OBSERVED] / asked if asked else 0.0,
         "reasons_km2": {one.name: reasons[one.code] / 1e6 for one in REASON_LEGEND.classes if reasons[one.code]},
-        "held_out_km2": 0.0 if plan.held_out is None else float(plan.held_out["area_m2"].sum()) / 1e6,
+        "held_out": held_out_facts(plan.held_out),
         "rows": plan.geobox.shape[0],
         "cols": plan.geobox.shape[1],
         "seconds": seconds,

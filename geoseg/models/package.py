@@ -16,10 +16,12 @@ from geoseg.models.card import model_card
 from geoseg.models.description import Figure, ModelDescription, Output, parse_description
 from geoseg.models.files import LARGEST_METADATA, open_files
 
-__all__ = ["PACKAGE_VERSION", "Figure", "ModelDescription", "ModelPackage", "Output", "write_package"]
+__all__ = ["DEFAULT_PACKAGE", "PACKAGE_VERSION", "Figure", "ModelDescription", "ModelPackage", "Output", "write_package"]
 
 PACKAGE_VERSION = "1"
 """Version of the package format that this geoseg writes and reads."""
+DEFAULT_PACKAGE = Path(__file__).parent / "default"
+"""The package that ships with geoseg: water from Sentinel-2."""
 METADATA, ONNX, WEIGHTS, CARD = "model.json", "model.onnx", "weights.safetensors", "README.md"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The same files give the same bytes, whenever they are zipped."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
@@ -30,6 +31,8 @@ REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
 _SETTINGS = "settings.json"
 _SIZE_RANGE = (0.7, 1.5)
 """Pixel sizes for which a network is offered, as shares of the one it was trained at."""
+_DEGREE_DIGITS = 7
+"""Of the held-out blocks' coordinates; a centimetre."""
 _MEASURES = ("iou", "f1", "precision", "recall")
 
 
@@ -171,7 +174,7 @@ def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
 def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: str | Path) -> ModelDescription:
     settings, scenes = trained.settings, trained.ground.scenes
     name = settings.name or _name_of(Path(out))
-    pixel_m = mean_pixel_size_m(scenes[0])
+    pixel_m = float(f"{mean_pixel_size_m(scenes[0]):.3g}")
     test = stated["measures"]["test"]
     on = f"test blocks of {', '.join(stated['scenes'])}, {stated['ground']['test']['labelled_km2']:.4g} km² labelled, not trained on"
     values = {f"IoU of {label}": row["iou"] for label, row in test["classes"].items()} | {"mean IoU": test["mean_iou"]}
@@ -186,8 +189,8 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
         licence=settings.licence,
         preparation=trained.preparation,
         outputs=(output,),
-        pixel_size_m=round(pixel_m, 6),
-        pixel_size_range_m=(round(pixel_m * _SIZE_RANGE[0], 6), round(pixel_m * _SIZE_RANGE[1], 6)),
+        pixel_size_m=pixel_m,
+        pixel_size_range_m=(pixel_m * _SIZE_RANGE[0], pixel_m * _SIZE_RANGE[1]),
         tile=tile,
         overlap=min(max(settings.tile, tile // 2) // 4, tile - stride),
         stride=stride,
@@ -206,9 +209,29 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     )
 
 
+def _in_short(stated: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """What the model card says of the training; report.json has all of it."""
+    ground, settings = stated["ground"], stated["settings"]
+    areas = {part: f"{row['labelled_km2']:.4g} km² in {row['blocks']} blocks" for part, row in ground.items()}
+    return {
+        "scenes": ", ".join(stated["scenes"]),
+        "trained_on": areas["train"],
+        "stopped_by": areas["validation"],
+        "judged_on": f"{areas['test']}, at least {stated['guard_m']:g} m from the others",
+        "epochs": stated["epochs"],
+        "seconds": stated["seconds"],
+        "parameters": stated["parameters"],
+        "seed": settings.get("seed", 0),
+        "loss": settings.get("loss", ""),
+        "onnx_against_torch": f"scores differ by at most {stated['onnx_parity']['largest_difference']:.1g}",
+        "all_settings": REPORT,
+    }
+
+
 def _held_out(trained: Trained) -> str:
     """The held-out blocks as GeoJSON (EPSG:4326), `scene` by name."""
     frame = trained.ground.split.held_out()
+    frame.geometry = shapely.transform(frame.geometry.to_numpy(), lambda degrees: degrees.round(_DEGREE_DIGITS))
     frame["scene"] = [trained.ground.scenes[scene].scene.name for scene in frame["scene"]]
     text: str = frame.to_json(drop_id=True)
     return text
