@@ -109,6 +109,16 @@ def test_drawn_windows_lie_on_the_ground_and_hold_labels() -> None:
         assert (labels[window.slices] != UNLABELLED).any()
 
 
+@pytest.mark.parametrize("tile", [1, 4, 5])
+def test_a_window_has_room_where_all_of_it_lies_on_the_ground(tile: int) -> None:
+    ground = np.random.default_rng(0).random((12, 10)) < 0.97
+    labels = np.where(ground, 0, UNLABELLED)
+    sampler = sampler_of(labels, ground, tile=tile)
+    drawn = {sampler.draw(np.random.default_rng(i))[1] for i in range(3000)}
+    everywhere = {Window(row, col, tile, tile) for row in range(13 - tile) for col in range(11 - tile)}
+    assert drawn == {window for window in everywhere if ground[window.slices].all()}
+
+
 @pytest.mark.parametrize(("rare", "least", "most"), [(0.0, 0.0, 0.2), (1.0, 0.4, 1.0)])
 def test_a_rare_class_is_drawn_more_often_when_asked(rare: float, least: float, most: float) -> None:
     labels = np.zeros((200, 200), int)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter
 
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
@@ -103,12 +104,12 @@ def grid_windows(ground: NDArray[np.bool_], *, tile: int, margin: int) -> list[t
 
 def _room(ground: NDArray[np.bool_], tile: int) -> NDArray[np.bool_]:
     """(row, col) of windows' first pixels; True where the whole window lies on the ground. Empty where none can."""
-    if min(ground.shape) < tile:
+    rows, cols = (size - tile + 1 for size in ground.shape)
+    if rows < 1 or cols < 1:
         return np.zeros((0, 0), dtype=bool)
-    sums = np.zeros((ground.shape[0] + 1, ground.shape[1] + 1), dtype=np.int64)
-    np.cumsum(np.cumsum(ground, axis=0), axis=1, out=sums[1:, 1:])
-    inside = sums[tile:, tile:] - sums[:-tile, tile:] - sums[tile:, :-tile] + sums[:-tile, :-tile]
-    return np.asarray(inside == tile * tile)
+    lowest = minimum_filter(ground.view(np.uint8), size=tile, mode="constant")  # of the window around each pixel
+    first = tile // 2
+    return np.asarray(lowest[first : first + rows, first : first + cols] == 1)
 
 
 def _remember(labels: NDArray[np.integer], scene: int, generator: np.random.Generator) -> dict[int, tuple[int, NDArray[np.int64]]]:
