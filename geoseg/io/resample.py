@@ -55,7 +55,7 @@ class Placement:
 
     @cached_property
     def _affine(self) -> tuple[float, float, float, float, float, float]:
-        a, b, c, d, e, f, *_ = ~self.source.affine * self.target.affine
+        a, b, c, d, e, f, *_ = ~self.source.affine @ self.target.affine
         return a, b, c, d, e, f
 
     @cached_property
@@ -107,7 +107,7 @@ class Placement:
         linear, first_row, first_col = self._lattice
         rows, cols = rows + first_row, cols + first_col
         if self.separable:
-            a, _, c, _, e, f, *_ = ~self.source.affine * linear
+            a, _, c, _, e, f, *_ = ~self.source.affine @ linear
             return _settled(e * rows + f), _settled(self._beside_source(a * cols + c))
         x, y = _apply(linear, rows, cols)
         if not self.same_crs:
