@@ -16,7 +16,7 @@ The labels are made by a rule, not by people. Each of five tests on top-of-atmos
     nir < 0.12
 
 Water is where four or five agree (one may fail: turbid water fails NDWI, glint fails nir) and swir16 is below 0.02, as it is over
-the clear, the turbid and the shallow water of this scene, but not over its wet salt marsh. Not water is where none or one agrees. What
+the clear, the turbid and the shallow water of this scene, but not over most of its wet salt marsh. Not water is where none or one agrees. What
 is left has no label: wet marsh, shadow, surf, mixed shores. Regions of water or of land under 9 pixels lose their label too.
 
 While it learns, the light is altered (gain, haze falling off with the wavelength, noise), and water in half of the windows is given
@@ -24,7 +24,7 @@ sediment, whose reflectance rises towards red and fades through nir to nothing i
 an even share, as shallow or vegetated water is. All this comes before the indices are taken, so bands and indices agree.
 
 Figures: on blocks of the scene that were held out (against the rule), and, where --flood names it, on the scene Spain_7370579 of
-Sen1Floods11, whose water was drawn by hand: a flood of 2019 in Murcia, Spain, 512 x 512 pixels of 7.9 x 10 m in EPSG:4326, taken on
+Sen1Floods11, whose water was drawn by hand: a flood in the south-east of Spain, 512 x 512 pixels of 7.9 x 10 m in EPSG:4326, taken on
 its own grid. Its west half served to choose among the tries listed below; its east half was scored once, after the choice. It is
 only judged on: nothing of it is learned, nothing of it ships. Beside the networks stand NDWI > 0, MNDWI > 0, and Otsu's threshold on
 each, fitted on the half that is scored (it needs no labels, but it does see that ground) and on the training scene.
@@ -78,8 +78,15 @@ MOST_SEDIMENT = 0.12
 MOST_LAND = 0.5
 JITTER = Jitter(gain=0.15, band_gain=0.05, haze=0.03, noise=0.003)
 
-TRIES: list[str] = []
-"""What was tried, with the IoU of water on the west half of the flood scene (seed 0)."""
+TRIES = (
+    "looked at, before any training: NDWI and MNDWI above thresholds of -0.2 to 0.3 (at best 0.640, MNDWI > 0.2), and votes of the rule "
+    "(at best 0.631, two or more)",
+    "1: as it is here: 0.619",
+    "2: as 1 without sediment and mixing: 0.454",
+    "3: as 1 with more sediment (0.18), more land in the water (0.6) and up to 0.3 of water in the land: 0.605",
+    "chosen: 1. A first form of the rule, which called the wet salt marsh water, was dropped for that and never scored.",
+)
+"""IoU of water on the west half of the flood scene with seed 0, in the order tried."""
 
 
 def settings_for(seed: int) -> Settings:
@@ -89,7 +96,8 @@ def settings_for(seed: int) -> Settings:
         title="Water from Sentinel-2, embedded default",
         description=(
             "Open water against everything else from Sentinel-2 Level-1C at 10 m. A demonstration of the way from scene to map: "
-            "trained on one scene of the Virginia coast with labels that a rule made, so it knows little of mountains, snow, cloud, cities."
+            "trained on one scene of the Virginia coast with labels that a rule made, so it knows little of mountains, snow, cloud, cities. "
+            "Figures against the rule are near 1 because the rule leaves doubtful ground without a label; they show that it was learned."
         ),
         licence="MIT",
         label_source=LABEL_RULE,
@@ -286,7 +294,13 @@ def ship(packages: dict[int, ModelPackage], scene: Scene, flood: Path) -> None:
     if SHIPPED.exists():
         shutil.rmtree(SHIPPED)
     others = {name: package.read(name) for name in ("report.json", "report.md", "held_out.geojson")}
-    write_package(SHIPPED, package.model_copy(update={"figures": figures, "description": words}), onnx=package.onnx, weights=package.weights, others=others)
+    write_package(
+        SHIPPED,
+        package.model_copy(update={"figures": figures, "description": words}),
+        onnx=package.onnx,
+        weights=package.weights,
+        others=others,
+    )
 
 
 def flood_figures(east: dict[str, Any], seed: int) -> list[Figure]:

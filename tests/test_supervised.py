@@ -180,6 +180,25 @@ def test_unknown_settings_are_answered_with_the_nearest() -> None:
 def test_tiles_that_do_not_fit_are_refused(ground: Path, tmp_path: Path, changes: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         run(settings(**changes), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_labels_that_cannot_be_used_leave_nothing_behind(ground: Path, tmp_path: Path) -> None:
+    labels, far = tmp_path / "labels.gpkg", box(900_000, 4_999_000, 900_500, 5_000_000)
+    geopandas.GeoDataFrame({"class": ["water", "land"]}, geometry=[far, far], crs="EPSG:32633").to_file(labels)
+    with pytest.raises(LabelError, match="km away"):
+        run(settings(), [scene_of(ground)], [labels], tmp_path / "model")
+    assert list(tmp_path.iterdir()) == [labels]
+
+
+def test_polygons_of_each_class_are_enough_to_learn_from(ground: Path, tmp_path: Path) -> None:
+    stripes = [box(500_000 + 480 * i, 4_998_080, 500_240 + 480 * i, 5_000_000) for i in range(4)]
+    frame = geopandas.GeoDataFrame({"class": ["left", "right"] * 2}, geometry=stripes, crs="EPSG:32633")
+    frame.to_file(tmp_path / "labels.gpkg")
+    few = settings(epochs=1, draws=8)
+    package = run(few, [scene_of(ground)] * 2, [tmp_path / "labels.gpkg"], tmp_path / "model.zip", accelerator="cpu")
+    assert package.outputs[0].legend.names == ("left", "right")
+    assert (tmp_path / "model_training" / "report.json").exists()
 
 
 def test_labels_of_one_class_only_are_refused(tmp_path: Path) -> None:

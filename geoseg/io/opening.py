@@ -27,9 +27,13 @@ GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)
 """What rasterio raises, and what it lets through from GDAL, which has no public name."""
 
 
-def gdal_env(cache_mb: int = 128) -> rasterio.Env:
-    """GDAL's settings for everything geoseg reads and writes: a small stated block cache instead of 5 % of the memory."""
-    return rasterio.Env(GDAL_CACHEMAX=cache_mb, GDAL_PAM_ENABLED=True)
+def gdal_env(cache_mb: int = 32) -> rasterio.Env:
+    """GDAL's settings for everything geoseg reads and writes: a small stated block cache instead of 5 % of the memory.
+
+    Inside a block that asked for a larger cache that one stays: making it smaller would drop what it holds.
+    """
+    outer = rasterio.env.getenv().get("GDAL_CACHEMAX", 0) if rasterio.env.hasenv() else 0
+    return rasterio.Env(GDAL_CACHEMAX=max(cache_mb << 20, outer), GDAL_PAM_ENABLED=True)  # rasterio counts it in bytes
 
 
 class _Shelf:

@@ -75,23 +75,26 @@ def training_folder(out: str | Path) -> Path:
     return out.with_name(f"{out.stem if out.suffix == '.zip' else out.name}_training")
 
 
-def enter_folder(out: str | Path, settings: PackageSettings, *, resume: bool) -> Path:
-    """The training's folder, made where it is new; InputError where it holds a training that is not the one to take up."""
+def check_place(out: str | Path, settings: PackageSettings, *, resume: bool) -> Path:
+    """The training's folder, not yet made; PackageError where `out` exists, InputError where another training lies there."""
     if Path(out).exists():
         raise PackageError(f"{out} exists already; choose another name for the model package, or remove it")
     folder = training_folder(out)
-    stated = json.dumps(settings.model_dump(mode="json"), indent=2)
     known = folder / _SETTINGS
     if known.exists() and not resume:
         raise InputError(f"{folder} holds a training already; take it up with --resume, or remove it, or choose another name")
-    if known.exists() and known.read_text(encoding="utf-8") != stated:
+    if known.exists() and known.read_text(encoding="utf-8") != _stated(settings):
         raise InputError(f"{known} says other settings than those given; take the training up with the same, or remove the folder")
+    return folder
+
+
+def open_folder(folder: Path, settings: PackageSettings) -> None:
+    """Make the training's folder and write down its settings; OutputError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known.write_text(stated, encoding="utf-8")
+        (folder / _SETTINGS).write_text(_stated(settings), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error}); choose a place that can") from error
-    return folder
 
 
 def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPackage:
@@ -112,6 +115,10 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
             part.write_bytes(data)
     description = _describe(trained, output, stated, out)
     return write_package(out, description, onnx=onnx, weights=save_weights(trained.network), others=others)
+
+
+def _stated(settings: PackageSettings) -> str:
+    return json.dumps(settings.model_dump(mode="json"), indent=2)
 
 
 def _report(trained: Trained, parity: Parity) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from geoseg.models.package import ModelPackage
 from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter, build_network
 from geoseg.preprocess.normalise import fit_preparation
 from geoseg.recipes import _training as shared
-from geoseg.recipes._results import Trained, enter_folder, write_trained
+from geoseg.recipes._results import Trained, check_place, open_folder, write_trained
 from geoseg.settings import Settings as _Settings
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def run(
     if settings.block < settings.tile:
         raise InputError(f"blocks of {settings.block} pixels are smaller than a tile of {settings.tile}; no window has room in one")
     started = time.monotonic()
-    folder = enter_folder(out, settings, resume=resume)
+    folder = check_place(out, settings, resume=resume)
     labels = list(labels) * len(scenes) if len(labels) == 1 else labels
     lightning.seed_everything(settings.seed, verbose=False)
     generator = np.random.default_rng(settings.seed)
@@ -201,6 +201,7 @@ def run(
 
     weights = torch.from_numpy(shared.balance(ground.class_pixels("train", len(legend)))) if settings.class_weights == "balanced" else None
     module = SupervisedSegmentation(network, legend, settings, weights)
+    open_folder(folder, settings)
     epochs = _fit(module, training, grid("validation"), folder, resume=resume, progress=progress, accelerator=accelerator)
     held_out: tuple[Part, ...] = ("validation", "test")
     confusions = {part: shared.judge(network, grid(part), legend) for part in held_out}
