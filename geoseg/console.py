@@ -46,7 +46,8 @@ def print_plan(facts: Mapping[str, Any]) -> None:
     """What `--dry-run` says."""
     console = _console()
     console.print(
-        f"{facts['scene']}: {facts['rows']} x {facts['cols']} pixels in {facts['tiles']} tiles of {facts['tile']} (overlap {facts['overlap']}); "
+        f"{facts['scene']}: {facts['rows']} x {facts['cols']} pixels, "
+        f"{facts['tiles']} tiles of {facts['tile']} (overlap {facts['overlap']}); "
         f"about {facts['memory_mb']} MB of memory, {facts['disk_mb']:.0f} MB of disk, {facts['seconds']:.0f} s",
         markup=False,
     )

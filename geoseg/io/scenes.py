@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import hypot
+from math import hypot, isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from geoseg.errors import BandError, SceneError
 from geoseg.io.arrays import is_array, write_array
 from geoseg.io.file_bands import RasterFile, open_files
 from geoseg.io.geotiff import Resampling, read_raster
-from geoseg.io.opening import file_geobox
+from geoseg.io.opening import file_geobox, files_kept_open
 from geoseg.io.products import Product, find_product, time_in_name
 from geoseg.io.radiometry import Override, doubts, settle
 from geoseg.io.recognise import (
@@ -40,6 +40,11 @@ from geoseg.sensors import SENSORS, Band, Convention, Sensor, get_sensor
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
+
+_WINDOWS = 5
+"""A sample is taken from this many windows down, and as many across."""
+_LITTLE_DATA = 0.1
+_DESCRIBED_PIXELS = 256 * 256
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,27 @@ def read_scene(scene: Scene, roles: Sequence[str], geobox: GeoBox, *, resampling
 
 
 def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 256) -> Raster:
-    """Stored numbers of these layers, thinned out to at most `max_pixels`: one pixel of each block, as it is."""
+    """Stored numbers of these layers from windows spread evenly over the scene and laid side by side: at most `max_pixels`.
+
+    Only the file's blocks under the windows are read, however large the scene is. Its grid is the scene's made coarser, so that a
+    pixel lies only about where the grid says. Where the windows meet little data, single pixels of the whole scene are taken.
+    """
+    geobox = scene.geobox(roles)
+    side = isqrt(max_pixels) // _WINDOWS
+    if side == 0 or min(geobox.shape) < 2 * side * _WINDOWS:
+        return _thinned(scene, roles, max_pixels)
+    tops, lefts = (np.linspace(0, size - side, _WINDOWS).astype(int) // side * side for size in geobox.shape)
+    with files_kept_open():
+        rows = [[read_scene(scene, roles, geobox[y : y + side, x : x + side], resampling="nearest") for x in lefts] for y in tops]
+    values, valid = (np.block([[[getattr(part, name)] for part in row] for row in rows]) for name in ("values", "valid"))
+    if valid.mean() < _LITTLE_DATA:
+        return _thinned(scene, roles, max_pixels)
+    first = rows[0][0]
+    return Raster(values, valid, geobox.zoom_to(values.shape[1:]), first.bands, scene.time)
+
+
+def _thinned(scene: Scene, roles: Sequence[str], max_pixels: int) -> Raster:
+    """Stored numbers of these layers, thinned out to at most `max_pixels`: one pixel of each block of them, as it is."""
     geobox = scene.geobox(roles)
     rows, cols = geobox.shape
     factor = max(1.0, (rows * cols / max_pixels) ** 0.5)
@@ -200,7 +225,7 @@ def crs_name(crs: CRS | None) -> str:
 
 
 def _describe_layer(scene: Scene, layer: Layer) -> dict[str, Any]:
-    sample = sample_scene(scene, [layer.band.role])
+    sample = _thinned(scene, [layer.band.role], _DESCRIBED_PIXELS)
     values = sample.values[sample.valid].astype(np.float64)
     a, b, _, d, e, *_ = scene.geobox([layer.band.role]).affine
     scaled = values if layer.band.unit == "class" else values * layer.band.scale + layer.band.offset
