@@ -28,7 +28,8 @@ def print_scene(facts: Mapping[str, Any]) -> None:
     )
     table = Table("role", "band", "pixel", "valid", "values (least, 1 %, median, 99 %, most)", "unit", "known by", box=None)
     for band in facts["bands"]:
-        values = "none" if band["percentiles"] is None else "  ".join(f"{value:.4g}" for value in band["percentiles"])
+        numbers = band["percentiles_0_1_50_99_100"]
+        values = "none" if numbers is None else "  ".join(f"{value:.4g}" for value in numbers)
         size = " x ".join(f"{side:.6g}" for side in dict.fromkeys(band["resolution"]))
         cells = (band["role"], band["name"], size, f"{100 * band['valid_share']:.1f} %", values, band["unit"], band["because"])
         table.add_row(*(Text(cell) for cell in cells))

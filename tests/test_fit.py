@@ -14,7 +14,7 @@ from packages import constant_package, preparation_for
 from geoseg.errors import BandError, PackageError
 from geoseg.io.scenes import Scene, open_scene
 from geoseg.models.fit import averaged_pixel_size_m, check_fit
-from geoseg.models.package import Figure, ModelPackage
+from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
 
 ROLES = ("red", "nir")
@@ -129,10 +129,9 @@ def test_invalid_pixels_do_not_count_among_the_values(tmp_path: Path) -> None:
     assert fit(package(tmp_path), reflectance(tmp_path, values, scale=1e-4, offset=-0.1)) == []
 
 
-def test_sensor_without_validation_is_warned_of_with_the_figures(tmp_path: Path) -> None:
-    figure = Figure(name="IoU of water", value=0.87, on="the east half of a flood", by="hand-labelled")
-    model = package(tmp_path, sensors=("sentinel-2-l1c",), figures=(figure,))
+def test_sensor_without_validation_is_warned_of(tmp_path: Path) -> None:
+    model = package(tmp_path, sensors=("sentinel-2-l1c",))
     warnings = fit(model, reflectance(tmp_path, numbers(2800, 3200), scale=1e-4, offset=-0.1))
     assert len(warnings) == 1
     assert "not validated on Sentinel-2 Level-2A" in warnings[0]
-    assert "IoU of water 0.87 on the east half of a flood" in warnings[0]
+    assert "only on Sentinel-2 Level-1C" in warnings[0]

@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from scene_files import stack, write
 
 from geoseg.errors import BandError, SceneError

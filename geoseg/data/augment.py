@@ -24,8 +24,8 @@ class Jitter(Settings):
     band_gain: float = 0.0
     """Standard deviation of the logarithm of each band's own factor: calibration, colour of the ground."""
     haze: float = 0.0
-    """Greatest reflectance that haze adds or, half as often, takes away at 0.49 µm; it falls off with the wavelength to a
-    power between -1 (coarse aerosol) and -4 (Rayleigh scattering)."""
+    """Greatest reflectance that haze adds at 0.49 µm; clearer air takes away up to half as much. Both fall off with the wavelength
+    to a power between -1 (coarse aerosol) and -4 (Rayleigh scattering)."""
     noise: float = 0.0
     """Standard deviation of each pixel's noise in reflectance."""
 

@@ -170,7 +170,7 @@ def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 
     tops, lefts = (np.linspace(0, size - side, _WINDOWS).astype(int) // side * side for size in geobox.shape)
     with files_kept_open():
         rows = [[read_scene(scene, roles, geobox[y : y + side, x : x + side], resampling="nearest") for x in lefts] for y in tops]
-    values, valid = (np.block([[[getattr(part, name)] for part in row] for row in rows]) for name in ("values", "valid"))
+    values, valid = (np.block([[getattr(part, name) for part in row] for row in rows]) for name in ("values", "valid"))
     if valid.mean() < _LITTLE_DATA:
         return _thinned(scene, roles, max_pixels)
     first = rows[0][0]

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import OutputError
+from geoseg.errors import OutputError, SceneError
 from geoseg.io.atomic import check_name, output_error
 from geoseg.io.cog import write_cog
+from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml, polygons_qml
 from geoseg.io.scenes import Scene
 from geoseg.io.vectors import read_area, write_polygons
@@ -27,6 +28,9 @@ from geoseg.models.package import ModelPackage, Output
 
 Progress = Callable[[int, int], None]
 """Called with the finished and with all pixel rows."""
+
+_READING_CACHE_MB = 80
+"""A row of 512 x 512 blocks of six bands as wide as a Sentinel-2 scene: few blocks are decoded twice, although strips of tiles cut them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,10 @@ def make_map(
     with _Staging(out) as folder:
         parts = Parts(folder / "parts", plan)
         done = folder / "done"
-        write_parts(parts, _told(finished_rows(plan, runtime, area), plan, progress), run.tags)
+        with gdal_env(_READING_CACHE_MB):
+            observed = write_parts(parts, _told(finished_rows(plan, runtime, area), plan, progress), run.tags)
+        if not observed:
+            raise SceneError(_nothing_seen(plan))
         for output in package.outputs:
             _finish_output(parts, output, {what: done / name for what, name in names.items()})
         finish_reason(parts, done / names["reason"])
@@ -109,8 +116,8 @@ def result_names(plan: MapPlan) -> dict[str, str]:
 
 def check_free(out: Path, names: Mapping[str, str], *, overwrite: bool) -> None:
     """Raise OutputError where results cannot be put, InputError's exit code where they are there already."""
-    for name in names.values():
-        check_name(out / name)
+    for path in (out.absolute(), *(out / name for name in names.values())):
+        check_name(path)
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file; expected a folder for the results: choose another -o")
     there = [name for name in names.values() if (out / name).exists()]
@@ -135,6 +142,13 @@ def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> N
         write_cog(scores, paths[f"{output.name}_scores"], kind="continuous")
     polygons = trace_polygons(parts.path(output.name), output.legend, scores=scores, simplify_m=parts.plan.options.simplify_m)
     write_polygons(paths[f"{output.name}_polygons"], polygons, style_qml=polygons_qml(output.legend))
+
+
+def _nothing_seen(plan: MapPlan) -> str:
+    asked = plan.options.aoi is not None or plan.options.exclude is not None
+    where = " inside the area that is to be mapped" if asked else ""
+    masked = ", and --mask-classes" if plan.quality_roles else ""
+    return f"{plan.scene.source} has no valid pixel{where}, so there is nothing to map; check its nodata value{masked} with geoseg info"
 
 
 def _area(plan: MapPlan) -> Area:

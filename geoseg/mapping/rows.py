@@ -23,6 +23,7 @@ from geoseg.preprocess.quality import Reason, grow_reasons, quality_reasons
 from geoseg.raster import Raster
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,9 @@ class Area:
     outside: BaseGeometry | None = None
 
     def mask(self, geobox: GeoBox) -> NDArray[np.bool_]:
-        """(row, col); True where the pixel's centre is to be mapped."""
-        mask: NDArray[np.bool_] = np.ones(geobox.shape, dtype=bool) if self.inside is None else burn_area(self.inside, geobox)
-        if self.outside is not None:
-            mask &= ~burn_area(self.outside, geobox)
-        return np.asarray(mask)
+        """(row, col), or (1, 1) where all is alike; True where the pixel's centre is to be mapped."""
+        mask: NDArray[np.bool_] = np.ones((1, 1), dtype=bool) if self.inside is None else burn_area(self.inside, geobox)
+        return mask if self.outside is None else mask & ~burn_area(self.outside, geobox)
 
 
 def finished_rows(plan: MapPlan, runtime: Runtime, area: Area) -> Iterator[FinishedRows]:
@@ -106,9 +105,11 @@ class _Window:
                 held[..., kept:, :] = 0
         self._top = top
         if inside.any():
-            self._read(slice(top + kept, bottom))
+            for rows in _pieces(top + kept, bottom):
+                self._read(rows)
             self._read_to = bottom
-        self._reason[: bottom - top, : self._cols][~inside] = Reason.OUTSIDE_AREA
+        if not inside.all():
+            self._reason[: bottom - top, : self._cols][~np.broadcast_to(inside, (bottom - top, self._cols))] = Reason.OUTSIDE_AREA
 
     def cols_with_data(self) -> list[int]:
         """The columns of tiles in which at least one pixel is observed; the others cost nothing."""
@@ -152,6 +153,12 @@ class _Window:
         self._reason[here, : self._cols] = reason[inner]
         if self._picture is not None and self._stretch is not None:
             self._picture[:, here] = _picture(raw.select(*plan.picture_roles), self._stretch)[inner]
+
+
+def _pieces(first: int, stop: int) -> Iterator[slice]:
+    """These rows cut where most files cut their blocks: all bands of one row of blocks are read before the next, so few are held."""
+    for top in range(first - first % _BLOCK, stop, _BLOCK):
+        yield slice(max(top, first), min(top + _BLOCK, stop))
 
 
 def _stretch(plan: MapPlan) -> NDArray[np.float32]:

@@ -122,6 +122,4 @@ def _likely_reason(median: float, mean: float, unit: str) -> str:
 
 def _not_validated(package: ModelDescription, scene: Scene) -> str:
     known = ", ".join(SENSORS[name].title if name in SENSORS else name for name in package.sensors)
-    figures = "; ".join(f"{figure.name} {figure.value:.3g} on {figure.on}" for figure in package.figures)
-    measured = f" (its figures: {figures})" if figures else ""
-    return f"{package.title} was not validated on {scene.sensor.title}, only on {known or 'no sensor'}{measured}"
+    return f"{package.title} was not validated on {scene.sensor.title}, only on {known or 'no sensor'}; its figures say nothing of this map"
