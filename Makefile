@@ -106,7 +106,7 @@ $(UV):
 .build/core312/.done: pyproject.toml constraints.txt | $(UV)
 	@test -n "$(PYTHON312)" || { echo "no Python 3.12 was found on the PATH or among pyenv's: say make PYTHON312=/path/to/python3.12 test-core"; exit 1; }
 	$(UV) venv --quiet --seed --allow-existing --python "$(PYTHON312)" .build/core312
-	$(PIP_INSTALL) --python .build/core312 --editable . onnx pytest pytest-socket
+	$(PIP_INSTALL) --python .build/core312 --editable . jsonschema onnx pytest pytest-socket rio-cogeo
 	@touch $@
 
 .build/wheel/.done: pyproject.toml constraints.txt data_catalog.yaml $(shell find geoseg -type f ! -name '*.pyc') | .venv/bin/python

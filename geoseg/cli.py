@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click import get_current_context
+from click.core import ParameterSource
 
 from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
     from geoseg.io.scenes import Scene
-    from geoseg.mapping.make_map import Prediction
-    from geoseg.mapping.plan import MapPlan
 
 SOME_FAILED, INTERRUPTED = 3, 130
 
@@ -36,27 +36,37 @@ def main() -> None:
     """Run the command line; every error of ours ends in one sentence and its exit code."""
     debug = "--debug" in sys.argv
     try:
-        code = cli(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        if "" in sys.argv[1:]:
+            raise InputError("one of the words given is empty, perhaps by a shell variable that is not set; fill it or leave it out")
+        code = cli(prog_name="geoseg", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; nothing of the unfinished map was kept", err=True)
-        code = INTERRUPTED
+        code = _failed("stopped; nothing unfinished was kept, but a training goes on from its last epoch with --resume", INTERRUPTED)
+    except click.ClickException as error:
+        code = _failed(f"geoseg: {_usage(error)}", error.exit_code)
     except GeosegError as error:
-        if debug:
-            raise
-        click.echo(f"geoseg: {error}", err=True)
-        code = error.exit_code
+        code = _failed(f"geoseg: {error}", error.exit_code, debug=debug)
     except MemoryError:
-        click.echo("geoseg: the memory of this machine does not suffice; close other programs, or map a part with --aoi", err=True)
-        code = 1
+        sentence = "geoseg: the memory of this machine does not suffice; close other programs, or map a part with --aoi"
+        code = _failed(sentence, 1, debug=debug)
     except Exception as error:
-        if debug:
-            raise
-        click.echo(f"geoseg: unexpected error, please report it ({type(error).__name__}: {error}); --debug shows where", err=True)
-        code = 1
+        said = " ".join(str(error).split())
+        sentence = f"geoseg: unexpected error, please report it ({type(error).__name__}: {said}); geoseg --debug ... shows where"
+        code = _failed(sentence, 1, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(sentence: str, code: int, *, debug: bool = False) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(sentence, err=True)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Click's message on one line, with the command that says more."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    more = f"; see {context.command_path} --help" if context is not None else ""
+    return " ".join(error.format_message().split()).rstrip(".") + more
 
 
 def scene_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,10 +97,7 @@ def info(source: str, models: tuple[str, ...], as_json: bool, **opening: Any) ->
 
     scene = _open(source, opening)
     facts = describe_scene(scene) | {"models": [_fit(scene, path) for path in (_default_model(), *models)]}
-    if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
-    else:
-        print_scene(facts)
+    print_scene(facts, as_json=as_json)
 
 
 @cli.command()
@@ -121,15 +128,18 @@ def info(source: str, models: tuple[str, ...], as_json: bool, **opening: Any) ->
 def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again: Path | None, as_json: bool, **given: Any) -> int:
     """Map scenes: classes, polygons, reasons and a QGIS project in the folder OUT."""
     if again is not None:
-        return _predict_again(again, _needed(out, given["dry_run"]), given["overwrite"], as_json)
+        _check_alone("again", "out", "overwrite", "as_json")
+        return _predict_again(again, _needed(out), given["overwrite"], as_json)
     if not sources:
-        raise click.UsageError("no SCENE was given; name a GeoTIFF, a folder, a zip or a STAC Item")
-    out = _needed(out, given["dry_run"])
+        raise click.UsageError("no SCENE was given; name a GeoTIFF, a folder, a zip or a STAC Item", get_current_context())
+    if not given["dry_run"]:
+        out = _needed(out)
     scenes: Sequence[Any] = [list(sources)] if given.pop("stack") else sources
+    map_one = _mapper(model or _default_model(), out, as_json, given)
     failed = 0
     for source in scenes:
         try:
-            _predict_one(source, model or _default_model(), out, as_json, dict(given))
+            map_one(source)
         except GeosegError as error:
             if len(scenes) == 1:
                 raise
@@ -138,7 +148,8 @@ def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again
     return SOME_FAILED if failed else 0
 
 
-def _predict_one(source: Any, model: str, out: Path, as_json: bool, given: dict[str, Any]) -> None:
+def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) -> Callable[[Any], None]:
+    """A function that maps one scene, or tells its plan where `out` is None; model and options are checked before the first scene."""
     from geoseg.console import print_plan, print_prediction, progress_bar
     from geoseg.mapping.make_map import make_map
     from geoseg.mapping.plan import MapOptions, plan_map
@@ -149,14 +160,21 @@ def _predict_one(source: Any, model: str, out: Path, as_json: bool, given: dict[
     given["batch"] = _batch(given["batch"])
     given["mask_classes"] = _mask_classes(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
     options, package = MapOptions(**given), ModelPackage.open(model)
-    scene = _open(source, opening)
-    if dry_run:
-        facts = _dry_run(plan_map(scene, package, options))
-        click.echo(json.dumps(facts, ensure_ascii=False)) if as_json else print_plan(facts)
-        return
-    with progress_bar(scene.name, as_json=as_json) as progress:
-        prediction = make_map(scene, package, out, options=options, overwrite=overwrite, opened_with=_opening(opening), progress=progress)
-    _told(prediction, as_json, print_prediction)
+    seen: set[str] = set()
+
+    def map_one(source: Any) -> None:
+        scene = _open(source, opening)
+        if scene.name in seen:
+            raise InputError(f"another scene of this command is called {scene.name} too; map it with another -o")
+        seen.add(scene.name)
+        if dry_run or out is None:
+            print_plan(plan_map(scene, package, options), as_json=as_json)
+            return
+        with progress_bar(scene.name, as_json=as_json) as progress:
+            made = make_map(scene, package, out, options=options, overwrite=overwrite, opened_with=_opening(opening), progress=progress)
+        print_prediction(made, as_json=as_json)
+
+    return map_one
 
 
 def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int:
@@ -165,7 +183,7 @@ def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int
 
     with progress_bar(item.stem, as_json=as_json) as progress:
         repetition = repeat_map(item, out, overwrite=overwrite, progress=progress)
-    _told(repetition.prediction, as_json, print_prediction)
+    print_prediction(repetition.prediction, as_json=as_json)
     differing, software = ", ".join(repetition.differing), "; ".join(repetition.software)
     if differing:
         because = f"; the software differs: {software}" if software else ""
@@ -243,7 +261,7 @@ def demo(out: Path, as_json: bool) -> None:
             opened_with={"sensor": scene.sensor.name},
             progress=progress,
         )
-    _told(prediction, as_json, print_prediction)
+    print_prediction(prediction, as_json=as_json)
     if not as_json:
         project = prediction.files["project"]
         click.echo(f"\nThe map is in {out.absolute()}: open {project.name} in QGIS, or virginia_coast_classes.tif in any GIS.")
@@ -320,28 +338,20 @@ def _fit(scene: Scene, path: str) -> dict[str, Any]:
     return {"model": package.title, "fits": True, "said": warnings}
 
 
-def _dry_run(plan: MapPlan) -> dict[str, Any]:
-    from geoseg.mapping.runtimes import open_runtime
-
-    runtime = open_runtime(plan.package, plan.options.runtime, threads=plan.options.threads)
-    return {
-        "scene": plan.scene.name,
-        "rows": plan.geobox.shape[0],
-        "cols": plan.geobox.shape[1],
-        "tiles": len(plan.tiles),
-        "tile": plan.tiles.tile,
-        "overlap": plan.tiles.overlap,
-        "memory_mb": round(plan.memory_mb()),
-        "disk_mb": round(plan.disk_mb(), 1),
-        "seconds": round(plan.seconds(runtime), 1),
-        "warnings": list(plan.warnings),
-    }
+def _needed(out: Path | None) -> Path:
+    if out is None:
+        raise click.UsageError("no folder for the results was given; say -o OUT", get_current_context())
+    return out
 
 
-def _needed(out: Path | None, dry_run: bool) -> Path:
-    if out is None and not dry_run:
-        raise click.UsageError("no folder for the results was given; say -o OUT")
-    return out or Path()
+def _check_alone(option: str, *allowed: str) -> None:
+    """Raise UsageError where anything was given beside this option and those that it allows."""
+    context = get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in (option, *allowed) and source is not ParameterSource.DEFAULT:
+            given = "SCENE" if isinstance(parameter, click.Argument) else parameter.opts[0]
+            raise click.UsageError(f"--{option} takes all but -o and --overwrite from the map's Item; leave {given} out", context)
 
 
 def _batch(text: str) -> int | None:
@@ -368,12 +378,3 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not sign:
         raise InputError(f"--set {text!r} has no value; write it as KEY=VALUE, such as epochs=20")
     return key.strip(), yaml.safe_load(value)
-
-
-def _told(prediction: Prediction, as_json: bool, show: Callable[[Prediction], None]) -> None:
-    if as_json:
-        files = {what: str(path) for what, path in prediction.files.items()}
-        result = {"event": "result", "files": files, "summary": prediction.summary, "warnings": list(prediction.warnings)}
-        click.echo(json.dumps(result, ensure_ascii=False))
-    else:
-        show(prediction)

@@ -1,4 +1,4 @@
-"""What the command line shows people: tables and a progress bar, on standard error where standard output is for programs."""
+"""What the command line shows: tables and a progress bar for people, one JSON object a line for programs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from geoseg.mapping.make_map import Prediction
+    from geoseg.mapping.plan import MapPlan
 
 _PLAIN_WIDTH = 120
 """Columns where the output is no terminal, such as a log file."""
 
 
-def print_scene(facts: Mapping[str, Any]) -> None:
+def print_scene(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
     """What `describe_scene` found, and which models fit."""
+    if as_json:
+        _print_json(facts)
+        return
     console, grid = _console(), facts["grid"]
     console.print(f"{facts['name']}: {facts['sensor_title']}", style="bold", markup=False)
     console.print(
@@ -43,20 +47,41 @@ def print_scene(facts: Mapping[str, Any]) -> None:
     _print_warnings(console, facts["warnings"])
 
 
-def print_plan(facts: Mapping[str, Any]) -> None:
-    """What `--dry-run` says."""
+def print_plan(plan: MapPlan, *, as_json: bool = False) -> None:
+    """What `--dry-run` says: tiles, memory, disk and time, for which the network runs on one tile."""
+    from geoseg.mapping.runtimes import open_runtime
+
+    runtime = open_runtime(plan.package, plan.options.runtime, threads=plan.options.threads)
+    facts = {
+        "scene": plan.scene.name,
+        "rows": plan.geobox.shape[0],
+        "cols": plan.geobox.shape[1],
+        "tiles": len(plan.tiles),
+        "tile": plan.tiles.tile,
+        "overlap": plan.tiles.overlap,
+        "memory_mb": round(plan.memory_mb()),
+        "disk_mb": round(plan.disk_mb(), 1),
+        "seconds": round(plan.seconds(runtime), 1),
+        "warnings": list(plan.warnings),
+    }
+    if as_json:
+        _print_json(facts)
+        return
     console = _console()
     console.print(
-        f"{facts['scene']}: {facts['rows']} x {facts['cols']} pixels, "
-        f"{facts['tiles']} tiles of {facts['tile']} (overlap {facts['overlap']}); "
-        f"about {facts['memory_mb']} MB of memory, {facts['disk_mb']:.0f} MB of disk, {facts['seconds']:.0f} s",
+        f"{facts['scene']}: {facts['rows']} x {facts['cols']} pixels in {facts['tiles']} tiles of {facts['tile']} "
+        f"(overlap {facts['overlap']}); about {facts['memory_mb']} MB of memory, {facts['disk_mb']} MB of disk, {facts['seconds']} s",
         markup=False,
     )
     _print_warnings(console, facts["warnings"])
 
 
-def print_prediction(prediction: Prediction) -> None:
+def print_prediction(prediction: Prediction, *, as_json: bool = False) -> None:
     """What a map says in sum, and where its files lie."""
+    if as_json:
+        files = {what: str(path) for what, path in prediction.files.items()}
+        _print_json({"event": "result", "files": files, "summary": prediction.summary, "warnings": list(prediction.warnings)})
+        return
     console, summary = _console(), prediction.summary
     _print_warnings(console, prediction.warnings)
     for output, classes in summary["classes"].items():
@@ -84,7 +109,7 @@ def progress_bar(title: str, *, as_json: bool) -> Iterator[Callable[[int, int], 
     if as_json:
 
         def say(done: int, total: int) -> None:
-            print(json.dumps({"event": "progress", "scene": title, "done": done, "total": total}), flush=True)
+            _print_json({"event": "progress", "scene": title, "done": done, "total": total})
 
         yield say
     elif sys.stderr.isatty():
@@ -101,6 +126,10 @@ def progress_bar(title: str, *, as_json: bool) -> Iterator[Callable[[int, int], 
 def _console() -> Console:
     """Wide enough in a log file; never colours what is not a terminal."""
     return Console(highlight=False, soft_wrap=True) if sys.stdout.isatty() else Console(highlight=False, width=_PLAIN_WIDTH, soft_wrap=True)
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    print(json.dumps(facts), flush=True)  # ASCII: a pipe on Windows may know little else
 
 
 def _print_warnings(console: Console, warnings: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -69,10 +70,17 @@ class Raster:
         return replace(self, values=self.values[:, rows, cols], valid=self.valid[:, rows, cols], geobox=self.geobox[rows, cols])
 
     def to_xarray(self) -> Any:
-        """An xarray.DataArray (band, y, x) with the grid as rioxarray and odc-geo read it; NaN where not valid."""
-        from odc.geo.xr import wrap_xr
+        """An xarray.DataArray (band, y, x), band by role, with the grid as rioxarray and odc-geo read it; NaN where not valid."""
+        from xarray import DataArray
 
+        importlib.import_module("rioxarray")  # gives arrays their .rio
         dtype = np.result_type(self.values.dtype, np.float32)
         values = np.where(self.valid, self.values, np.nan).astype(dtype)
-        array = wrap_xr(values, self.geobox, nodata=float("nan"), axis=1)
-        return array.rename({array.dims[0]: "band"}).assign_coords(band=list(self.roles))
+        affine = self.geobox.affine
+        coordinates: dict[str, Any] = {"band": list(self.roles)}
+        if affine.b == affine.d == 0:  # a rotated grid has no x and y for its columns and rows: its transform says where it lies
+            coordinates["x"] = affine.c + affine.a * (np.arange(values.shape[2]) + 0.5)
+            coordinates["y"] = affine.f + affine.e * (np.arange(values.shape[1]) + 0.5)
+        array = DataArray(values, coordinates, ("band", "y", "x"))
+        placed = array.rio.write_crs(self.geobox.crs.to_wkt()) if self.geobox.crs else array
+        return placed.rio.write_transform(affine).rio.write_nodata(np.nan)

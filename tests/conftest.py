@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,18 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture
+def geoseg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., "Ran"]:
+    """`geoseg("predict", …)` runs that command in this process."""
+    return partial(command_line.run, monkeypatch, capfd)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the good scene `scene.tif` and the package `model` that fits it."""
+    command_line.write(tmp_path / "scene.tif")
+    packages.threshold_package(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rioxarray
 from odc.geo.geobox import GeoBox
-from odc.geo.xr import wrap_xr
 from scene_files import stack
 from xarray import DataArray
 
 from geoseg.errors import SceneError
 from geoseg.io.scenes import open_scene, read_scene
 
+assert rioxarray  # gives arrays their .rio
 GRID = GeoBox.from_bbox((500000, 4799600, 500400, 4800000), "EPSG:32630", resolution=10)
 
 
 def array(values, labels=("red", "green", "nir"), **extra):
     """A DataArray (band, y, x) with these labels on the grid."""
-    return wrap_xr(values, GRID, axis=1, **extra).rename(time="band").assign_coords(band=list(labels))
+    x, y = (GRID.coordinates[dim].values for dim in "xy")
+    placed = DataArray(values, {"band": list(labels), "y": y, "x": x}, ("band", "y", "x"), attrs=extra)
+    return placed.rio.write_crs(GRID.crs.to_wkt()).rio.write_transform(GRID.affine)
 
 
 def test_an_array_is_read_as_it_is_on_its_own_grid():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
 
@@ -26,36 +27,43 @@ def write_array(given: DataArray | Dataset) -> str:
     Bands are described by the band coordinate, else `long_name`, else the array's name; a Dataset gives one band per variable.
     The copy lives as long as the process, and other processes do not see it.
     """
-    from odc.geo.geobox import GeoBox
-    from odc.geo.xr import ODCExtensionDa
+    import rioxarray
     from xarray import Dataset
 
     array = given.to_dataarray("band") if isinstance(given, Dataset) else given
-    extension = ODCExtensionDa(array)
-    if extension.spatial_dims is None or extension.crs is None:
+    try:
+        spatial, crs = (str(array.rio.y_dim), str(array.rio.x_dim)), array.rio.crs
+    except rioxarray.exceptions.RioXarrayError:
+        crs = None
+    if crs is None:
         raise SceneError(
             f"the array with dimensions {tuple(array.dims)} does not say where it lies; give it a CRS with array.rio.write_crs('EPSG:…') "
             "and coordinates x and y."
         )
-    planes, names = _planes(array, extension.spatial_dims)
+    planes, names = _planes(array, spatial)
     values = planes.to_numpy()
     if values.dtype == np.bool_:
         values = values.astype(np.uint8)
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    geobox = ODCExtensionDa(planes[0]).geobox
-    if not isinstance(geobox, GeoBox) or geobox.crs is None:
+    if not all(_regular(array[dim].to_numpy()) for dim in spatial if dim in array.coords):
         raise SceneError("the array's x and y coordinates form no regular grid; resample it to one first.")
+    grid = {"height": values.shape[1], "width": values.shape[2], "crs": crs.to_wkt(), "transform": array.rio.transform()}
     path = f"/vsimem/geoseg-{uuid.uuid4().hex}/{array.name or 'array'}.tif"
     profile = {"driver": "GTiff", "count": len(values), "dtype": values.dtype, "tiled": True, "compress": "zstd", "zstd_level": 1}
-    place = {"height": values.shape[1], "width": values.shape[2], "crs": geobox.crs.to_wkt(), "transform": geobox.affine}
-    with rasterio.open(path, "w", **profile, **place, nodata=_nodata(array, values.dtype), photometric="minisblack") as file:
+    with rasterio.open(path, "w", **profile, **grid, nodata=_nodata(array, values.dtype), photometric="minisblack") as file:
         file.write(values)
         file.descriptions = tuple(names)
         file.scales = (float(array.attrs.get("scale_factor", 1.0)),) * len(values)
         file.offsets = (float(array.attrs.get("add_offset", 0.0)),) * len(values)
         file.units = (str(array.attrs.get("units", "")),) * len(values)
     return path
+
+
+def _regular(coordinates: NDArray[Any]) -> bool:
+    """Whether coordinates are evenly spaced, to a thousandth of a pixel."""
+    steps = np.diff(coordinates)
+    return len(steps) == 0 or bool(np.ptp(steps) <= 1e-3 * abs(steps.mean()) and steps[0] != 0)
 
 
 def _planes(array: DataArray, spatial: tuple[str, str]) -> tuple[DataArray, list[str]]:

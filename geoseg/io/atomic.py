@@ -66,7 +66,7 @@ def output_error(path: Path, error: BaseException | str) -> OutputError:
         return OutputError(f"{path} could not be written: it is open in another program (QGIS?); close it there and try again")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path} could not be written: no permission to write in {path.parent}; choose another output folder")
-    if number in (errno.ENOTDIR, errno.EEXIST) and not path.parent.is_dir():
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.ENOENT) and not path.parent.is_dir():
         return OutputError(f"{path} could not be written: {path.parent} is not a folder; choose another output folder")
     if isinstance(error, IsADirectoryError) or path.is_dir():
         return OutputError(f"{path} could not be written: a folder of that name is there; choose another output name")

@@ -96,7 +96,7 @@ def _class_column(frame: GeoDataFrame, named: str | None, path: str | Path) -> s
             return column
     missing = f"no class column {named!r}" if named is not None else f"no class column ({', '.join(CLASS_COLUMNS)})"
     raise LabelError(
-        f"{missing} in {path}; it has {', '.join(columns) or 'no columns'}. Name the one that holds the class with --class-column"
+        f"{missing} in {path}; it has {', '.join(columns) or 'no columns'}. Name the one that holds the class with -s class_column=NAME"
     )
 
 

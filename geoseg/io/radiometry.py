@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geoseg.errors import BandError
 from geoseg.io.file_bands import FileBand, sample_pixels
 from geoseg.io.products import S2_OFFSET, S2_OFFSET_BASELINE, Product
 from geoseg.io.recognise import Found, Hint, Hints
@@ -34,6 +35,12 @@ class Override:
     offset: float | None = None
     unit: str | None = None
     convention: Convention | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and not (np.isfinite(self.scale) and self.scale != 0):
+            raise BandError(f"--scale is {self.scale}; expected a number other than 0: physical value = scale x stored number + offset")
+        if self.offset is not None and not np.isfinite(self.offset):
+            raise BandError(f"--offset is {self.offset}; expected a number: physical value = scale x stored number + offset")
 
 
 def settle(found: Found, sensor: Sensor, product: Product, hints: Hints, override: Override) -> Band:

@@ -77,6 +77,8 @@ class Scene:
     attribution: str = ""
     warnings: tuple[str, ...] = ()
     """What the user should know, each one sentence."""
+    stack: tuple[str, ...] = ()
+    """The files, in the order in which the user gave them one by one; empty where a single source was given."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -142,6 +144,7 @@ def open_scene(
             *_disagreements(named, product, files, clear),
             *doubts([(item.at, layer.band) for item, layer in zip(found, layers, strict=True)], chosen, product, override),
         ),
+        stack=tuple(map(str, source)) if isinstance(source, (list, tuple)) else (),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
             f"{settings['model']} is no longer the package that made the map: its checksum is {package.checksum[:12]}…, "
             f"the Item says {model['checksum'][:12]}…; put the old package back, or make a new map with `geoseg predict`"
         )
-    scene = open_scene(item["properties"]["geoseg:scene"]["source"], **settings["opened_with"])
+    scene = replace(open_scene(settings["source"], **settings["opened_with"]), name=item["id"])
     prediction = make_map(
         scene,
         package,
@@ -64,7 +64,10 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
 def _read(path: Path) -> dict[str, Any]:
     try:
         item: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        item["properties"]["geoseg:run"]["settings"]["inputs"]
+        settings = item["properties"]["geoseg:run"]["settings"]
+        known = all(key in settings for key in ("source", "model", "opened_with", "options", "inputs"))
+        if not known or Path(item["id"]).name != item["id"] or "checksum" not in item["properties"]["geoseg:model"]:
+            raise ValueError(f"{path} lacks what a map of geoseg has")
     except FileNotFoundError as error:
         raise InputError(f"no such file {path}; give the .json that `geoseg predict` wrote beside the map") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -75,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_input(given: dict[str, Any]) -> None:
     path = Path(given["path"])
     if not path.is_file():
-        raise InputError(f"{path}, from which the map was made, is no longer there; put it back to make the map again")
+        raise InputError(f"no such file {path}, from which the map was made; put it back to make the map again")
     size = path.stat().st_size
     if size != given["size"]:
         raise InputError(

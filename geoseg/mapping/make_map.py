@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,11 +170,12 @@ def _told(rows: Iterable[FinishedRows], plan: MapPlan, progress: Progress | None
 
 
 class _Staging:
-    """A folder inside `out` where a map is made; gone afterwards, and `out` with it where it was made for nothing."""
+    """A folder inside `out` where a map is made; gone afterwards, and after an error also the folders made on the way to it."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._made = not out.exists()
+        self._made = [folder for folder in (out, *out.parents) if not folder.exists()]
+        self._folder: Path | None = None
 
     def __enter__(self) -> Path:
         try:
@@ -181,21 +183,44 @@ class _Staging:
             self._folder = Path(tempfile.mkdtemp(prefix=".geoseg-", dir=self._out))
             for name in ("parts", "done"):
                 (self._folder / name).mkdir()
-        except OSError as error:
-            raise output_error(self._out / "map", error) from error
+        except BaseException as error:
+            self._clear(kept=False)
+            if isinstance(error, OSError):
+                raise output_error(self._out / "map" if self._out.is_dir() else self._out, error) from error
+            raise
         return self._folder
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if kind is not None and self._made and not any(self._out.iterdir()):
-            self._out.rmdir()
+        self._clear(kept=kind is None)
+
+    def _clear(self, *, kept: bool) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in () if kept else self._made:
+            with suppress(OSError):  # holds something by now, or was never made
+                folder.rmdir()
 
 
 def _move(done: Path, out: Path, *, last: str) -> None:
-    """Rename every finished file into its place; the Item, which vouches for the others, comes last."""
+    """Rename every finished file into its place; the Item, which vouches for the others, comes last.
+
+    Where one cannot be placed, or the user stops it, all that was in their places before is there again.
+    """
     files: Sequence[Path] = sorted(done.iterdir(), key=lambda path: path.name == last)
-    for path in files:
-        try:
-            path.replace(out / path.name)
-        except OSError as error:
-            raise output_error(out / path.name, error) from error
+    before = done.with_name("before")
+    try:
+        before.mkdir()
+        for path in files:
+            place = out / path.name
+            if place.is_file():
+                place.replace(before / path.name)
+            path.replace(place)
+    except BaseException as error:
+        for path in files:
+            if not path.exists():
+                (out / path.name).unlink(missing_ok=True)
+        for old in before.iterdir():
+            old.replace(out / old.name)
+        if isinstance(error, OSError):
+            raise output_error(place, error) from error
+        raise

@@ -28,10 +28,12 @@ from geoseg.preprocess.prepare import halo
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
 from geoseg.sensors import QualityClass
 
-_PROCESS_MB = 220
+_PROCESS_MB = 330
 """Resident memory of the interpreter, GDAL with its block cache and the runtime's libraries, before any pixel."""
 
 _NEARLY_WHOLE = 0.01
+_MOST_GROWN_PIXELS = 4096
+"""So many rows around a window are read to grow its mask; more would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class MapOptions:
             raise InputError(f"--resolution is {self.resolution}; expected a pixel size above 0 in units of the map's CRS")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch is {self.batch}; expected 1 or more, or auto")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"--threads is {self.threads}; expected 1 or more, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class MapPlan:
         read = len({*self.roles, *self.picture_roles, *self.quality_roles})
         planes = sum(output.planes for output in self.package.outputs)
         strip = (self.tiles.tile + 2 * self.halo) * self.geobox.shape[1]
-        network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 64
+        network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 128
         held = strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12)
         return float(_PROCESS_MB + (held + network) / 1e6)
 
@@ -150,6 +154,9 @@ def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPla
     tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
     height, width = pixel_size_m(geobox)
     grow = (options.mask_grow_m / height, options.mask_grow_m / width)
+    if max(grow) > _MOST_GROWN_PIXELS:
+        most = _MOST_GROWN_PIXELS * min(height, width)
+        raise InputError(f"--mask-grow-m is {options.mask_grow_m:g}; expected metres on the ground, at most {most:.0f} for this scene")
     picture = _picture_roles(scene, package) if options.picture else ()
     return MapPlan(
         scene, package, options, geobox, tiles, options.batch or 1, picture, grow, held_out_ground(package, geobox), tuple(warnings)
@@ -173,9 +180,18 @@ def _asked_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> Geo
     if options.crs is not None:
         return _in_crs(native, options)
     if options.resolution is not None:
+        _check_resolution(native, options.resolution)
         height, width = _resolution(native)
         return _coarser(native, options.resolution / height, options.resolution / width)
     return native
+
+
+def _check_resolution(geobox: GeoBox, resolution: float) -> None:
+    """Refuse pixels larger than the whole scene, whose places the CRS may not even describe; one pixel may grow twofold."""
+    height, width = _resolution(geobox)
+    most = 2 * max(height * geobox.shape[0], width * geobox.shape[1])
+    if resolution > most:
+        raise InputError(f"--resolution is {resolution:g}, larger than the whole scene; expected a pixel size in units of the map's CRS")
 
 
 def _averaged(geobox: GeoBox, package: ModelPackage, options: MapOptions) -> GeoBox:
@@ -214,7 +230,11 @@ def _in_crs(geobox: GeoBox, options: MapOptions) -> GeoBox:
         crs = CRS.from_user_input(options.crs)
     except CRSError as error:
         raise InputError(f"--crs {options.crs!r} is no coordinate reference system; give a code such as EPSG:32633") from error
-    resolution: Any = "auto" if options.resolution is None else options.resolution
+    moved = geobox.to_crs(crs)
+    if options.resolution is None:
+        return moved
+    _check_resolution(moved, options.resolution)
+    resolution: Any = options.resolution  # odc-geo's types leave numbers out
     return geobox.to_crs(crs, resolution=resolution)
 
 

@@ -67,13 +67,15 @@ def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]
 def input_files(plan: MapPlan) -> list[Path]:
     """The local files behind the bands that are read, and behind the areas; remote ones have no place here."""
     layers = [plan.scene.layer(role).path for role in (*plan.roles, *plan.quality_roles)]
-    paths = [Path(path) for path in (*layers, plan.scene.source, plan.options.aoi, plan.options.exclude, plan.options.like) if path]
+    areas = [str(path).partition("|layername=")[0] for path in (plan.options.aoi, plan.options.exclude) if path]
+    paths = [Path(path) for path in (*layers, plan.scene.source, *plan.scene.stack, *areas, plan.options.like) if path]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ...]:
     """The `geoseg predict` command for this map, without -o: what is at its default is left out."""
-    words = ["geoseg", "predict", plan.scene.source, "--model", str(plan.package.path)]
+    stack = [*plan.scene.stack, "--stack"] if plan.scene.stack else []
+    words = ["geoseg", "predict", *(stack or [plan.scene.source]), "--model", str(plan.package.path)]
     for name, value in opened_with.items():
         words += [f"--{name}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
     for option in dataclasses.fields(MapOptions):
@@ -157,9 +159,10 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
         run=RunFacts(
             command=list(run.command),
             settings={
-                "model": str(package.path),
+                "source": [_absolute(path) for path in scene.stack] or _absolute(scene.source),
+                "model": _absolute(str(package.path)),
                 "opened_with": run.opened_with,
-                "options": dataclasses.asdict(plan.options),
+                "options": dataclasses.asdict(plan.options) | _option_files(plan.options),
                 "inputs": list(run.inputs),
             },
             masked=list(plan.options.mask_classes) if plan.quality_roles else [],
@@ -170,6 +173,18 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
     )
     with atomic(folder / names["item"]) as part:
         part.write_text(json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _option_files(options: MapOptions) -> dict[str, str]:
+    """The options that name files, so that they are found from any folder."""
+    named = {name: getattr(options, name) for name in ("aoi", "exclude", "like")}
+    return {name: _absolute(path) for name, path in named.items() if path is not None}
+
+
+def _absolute(path: str) -> str:
+    """A local path from the root, also one with a layer's name behind it; any other address as it is."""
+    file, bar, layer = str(path).partition("|")
+    return f"{Path(file).absolute()}{bar}{layer}" if Path(file).exists() else str(path)
 
 
 def _input_facts(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Peak memory of writing a large class map: rows into a GeoTIFF, then the copy to a COG.
 
-Run `python benchmarks/cog_memory.py [SIDE]` (30000 where none is given: 900 megapixels of uint8). It writes a random but map-like raster
-into a temporary folder, a few rows at a time, and prints, after each step, seconds, the file's size and the most memory the process has
-held.
+Run `python benchmarks/measure_cog_memory.py [SIDE]` (8192 where none is given; 30000, or 900 megapixels, takes a minute). It writes a
+random but map-like raster of uint8 into a temporary folder, a few rows at a time, and prints, after each step, seconds, the file's size
+and the most memory the process has held.
 """
 
 from __future__ import annotations
@@ -54,4 +54,4 @@ def main(side: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8192)
