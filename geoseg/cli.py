@@ -240,7 +240,7 @@ def train(
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def demo(out: Path, as_json: bool) -> None:
-    """Map a real Sentinel-2 scene with the shipped water model; fetches the scene (20 MB) the first time."""
+    """Map a real Sentinel-2 scene with the shipped water model; fetches the scene (38 MB) the first time."""
     import dataclasses
 
     from geoseg.console import print_prediction, progress_bar

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import command_line
+import packages
 import pytest
 
 multiprocessing.set_start_method("spawn", force=True)  # the only one that Windows has
@@ -28,7 +30,7 @@ def shared_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def geoseg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., "Ran"]:
+def geoseg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., command_line.Ran]:
     """`geoseg("predict", …)` runs that command in this process."""
     return partial(command_line.run, monkeypatch, capfd)
 

@@ -15,7 +15,7 @@ from rasterio.rpc import RPC
 
 from geoseg.errors import SceneError
 from geoseg.io.geotiff import files_kept_open, read_raster
-from geoseg.io.opening import file_geobox
+from geoseg.io.opening import file_geobox, gdal_env
 
 NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
 ONE, NONE = [1.0] + [0.0] * 19, [0.0] * 20
@@ -129,3 +129,12 @@ def test_files_are_closed_after_reading_and_kept_only_inside_the_block(tmp_path:
         read_raster(str(path), [1])
         assert held() == 1
     assert held() == 0
+
+
+def test_the_block_cache_is_counted_in_megabytes_and_not_made_smaller_inside():
+    with gdal_env(64):
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == 64 * 1024 * 1024
+        with gdal_env(16):
+            assert rasterio.env.getenv()["GDAL_CACHEMAX"] == 64 * 1024 * 1024
+    with gdal_env(16):
+        assert rasterio.env.getenv()["GDAL_CACHEMAX"] == 16 * 1024 * 1024

@@ -135,6 +135,24 @@ def test_a_sample_is_small_and_holds_stored_numbers(tmp_path):
     assert np.isin(sample.values, values).all()
 
 
+def test_a_sample_of_a_large_scene_reads_a_few_windows(tmp_path):
+    values = np.arange(400 * 400, dtype="uint32").reshape(1, 400, 400) + 1
+    sample = sample_scene(open_scene(write(tmp_path / "a.tif", values, names=("red",))), ["red"], max_pixels=900)
+    rows, cols = np.divmod(sample.values[0].astype(int) - 1, 400)
+    assert sample.values.shape == (1, 30, 30)
+    assert rows[::6, 0].tolist() == cols[0, ::6].tolist() == [0, 96, 192, 294, 390]
+    assert (np.diff(cols[:, :6], axis=1) == 1).all()
+
+
+def test_a_sample_finds_the_little_data_that_there_is(tmp_path):
+    values = np.zeros((1, 400, 400), "uint16")
+    values[:, 200:220] = 7  # between the windows
+    scene = open_scene(write(tmp_path / "a.tif", values, names=("red",), nodata=0))
+    sample = sample_scene(scene, ["red"], max_pixels=900)
+    assert (sample.values[sample.valid] == 7).all()
+    assert sample.valid.any()
+
+
 def test_description_is_plain_data_with_reasons_and_ranges(tmp_path):
     values = np.full((1, 20, 20), 2000, "uint16")
     values[0, :5] = 0

@@ -28,6 +28,7 @@ __all__ = ["CogKind", "RowWriter", "write_cog"]
 CogKind = Literal["classes", "continuous", "picture"]
 
 _BLOCK = 512
+_COG_CACHE_MB = 16
 _WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
 _COG_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "classes": {"COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": "MODE"},
@@ -169,7 +170,7 @@ def write_cog(part: Path, out: Path, *, kind: CogKind) -> None:
     `classes`: overviews by the commonest class; `continuous`: by the mean, with a predictor; `picture`: JPEG, its alpha band
     becomes a mask. Colour table, nodata, names, scales and tags of `part` stay. OutputError when it cannot be written whole.
     """
-    with atomic(out) as temporary, gdal_env():
+    with atomic(out) as temporary, gdal_env(_COG_CACHE_MB):
         try:
             options = {**_COG_OPTIONS[kind], **({"OVERVIEWS": "NONE"} if _is_line(part) else {})}
             # One thread: each further one holds blocks of its own, and most of the time goes into overviews, which use one.

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _WINDOWS = 5
 """A sample is taken from this many windows down, and as many across."""
+_LARGE = 100
+"""Windows are worth it in scenes with this many times more pixels than the sample; in smaller ones they touch most blocks anyway."""
 _LITTLE_DATA = 0.1
 _DESCRIBED_PIXELS = 256 * 256
 
@@ -164,11 +166,12 @@ def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 
     """Stored numbers of these layers from windows spread evenly over the scene and laid side by side: at most `max_pixels`.
 
     Only the file's blocks under the windows are read, however large the scene is. Its grid is the scene's made coarser, so that a
-    pixel lies only about where the grid says. Where the windows meet little data, single pixels of the whole scene are taken.
+    pixel lies only about where the grid says. Of a small scene, and where the windows meet little data, single pixels are taken
+    from everywhere.
     """
     geobox = scene.geobox(roles)
     side = isqrt(max_pixels) // _WINDOWS
-    if side == 0 or min(geobox.shape) < 2 * side * _WINDOWS:
+    if side == 0 or geobox.shape[0] * geobox.shape[1] < _LARGE * max_pixels or min(geobox.shape) < side * _WINDOWS:
         return _thinned(scene, roles, max_pixels)
     tops, lefts = (np.linspace(0, size - side, _WINDOWS).astype(int) // side * side for size in geobox.shape)
     with files_kept_open():

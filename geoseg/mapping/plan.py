@@ -22,7 +22,7 @@ from geoseg.io.scenes import Scene, quality_roles, sample_scene
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.runtimes import RuntimeName
 from geoseg.mapping.tiles import TilePlan, plan_tiles
-from geoseg.models.fit import averaged_pixel_size_m, check_fit
+from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import halo
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
@@ -173,6 +173,7 @@ def output_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> Geo
 
 
 def _asked_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
+    check_bands(package, scene)
     native = scene.geobox([band.role for band in package.preparation.bands])
     averaged_pixel_size_m(package, native)  # a coarse scene does not become finer on a finer grid
     if options.like is not None:

@@ -32,7 +32,7 @@ def check_fit(package: ModelDescription, scene: Scene, *, geobox: GeoBox) -> lis
     Reads a small sample of the scene. Raises BandError for a band that is missing, or in another unit or radar convention,
     and PackageError for pixels too coarse or values that cannot be what the package was trained on.
     """
-    _check_bands(package, scene)
+    check_bands(package, scene)
     warnings = [*_unknown_conventions(package, scene), *_pixel_size(package, geobox), *_values(package, scene)]
     if scene.sensor.name not in package.sensors:
         warnings.append(_not_validated(package, scene))
@@ -54,7 +54,8 @@ def averaged_pixel_size_m(package: ModelDescription, geobox: GeoBox) -> float | 
     return package.pixel_size_m if size < finest * (1 - _PIXEL_TOLERANCE) else None
 
 
-def _check_bands(package: ModelDescription, scene: Scene) -> None:
+def check_bands(package: ModelDescription, scene: Scene) -> None:
+    """Raise BandError where the scene lacks bands that the model needs, naming all of them, or has them in another unit."""
     needs = package.preparation.bands
     if missing := [need.role for need in needs if need.role not in scene.roles]:
         raise BandError(
