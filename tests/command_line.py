@@ -39,13 +39,14 @@ class Ran:
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *words: object) -> Ran:
     """`geoseg WORDS…`, with standard error as a user sees it: what C libraries, warnings and unhandled log records print is there too."""
     capfd.readouterr()
-    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught, pytest.raises(SystemExit) as end:
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
         patch.setattr(sys, "argv", ["geoseg", *map(str, words)])
         patch.setattr(logging.getLogger(), "handlers", [])  # without those of pytest, Python prints warnings to standard error
         warnings.resetwarnings()
         for quiet in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", quiet)
-        main()
+        with pytest.raises(SystemExit) as end:
+            main()
     out, err = capfd.readouterr()
     return Ran(end.value.code, out, err + "".join(f"{warning.category.__name__}: {warning.message}\n" for warning in caught))
 

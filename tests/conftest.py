@@ -30,15 +30,15 @@ def shared_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def geoseg(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., command_line.Ran]:
-    """`geoseg("predict", …)` runs that command in this process."""
-    return partial(command_line.run, monkeypatch, capfd)
-
-
-@pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with the good scene `scene.tif` and the package `model` that fits it."""
     command_line.write(tmp_path / "scene.tif")
     packages.threshold_package(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def geoseg(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., command_line.Ran]:
+    """`geoseg("predict", …)` runs that command in this process, in the folder `place`."""
+    return partial(command_line.run, monkeypatch, capfd)
