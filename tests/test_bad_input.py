@@ -328,7 +328,7 @@ def test_ctrl_c_in_the_middle(place):
     assert contents(place) == before
 
 
-@pytest.mark.parametrize("step", ["write_parts", "write_cog", "trace_polygons", "write_map_project", "write_item", "_move"])
+@pytest.mark.parametrize("step", ["write_parts", "write_cog", "trace_polygons", "write_map_project", "write_item", "move_results"])
 def test_ctrl_c_at_any_step(place, refused, monkeypatch, step):
     monkeypatch.setattr(f"geoseg.mapping.make_map.{step}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     refused(*PREDICT, says=("stopped", "nothing unfinished was kept"), code=130)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import OutputError, SceneError
-from geoseg.io.atomic import check_name, output_error
+from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml, polygons_qml
@@ -22,6 +19,7 @@ from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import trace_polygons
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
 from geoseg.mapping.record import describe_run, summarise, write_item
+from geoseg.mapping.results import Staging, check_free, move_results, result_names
 from geoseg.mapping.rows import Area, FinishedRows, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.show import write_map_project
@@ -72,11 +70,11 @@ def make_map(
     area = _area(plan)
     runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
     run = describe_run(plan, runtime, opened_with or {})
-    with _Staging(out) as folder:
+    with Staging(out) as folder:
         parts = Parts(folder / "parts", plan)
         done = folder / "done"
-        with gdal_env(_READING_CACHE_MB):
-            observed = write_parts(parts, _told(finished_rows(plan, runtime, area), plan, progress), run.tags)
+        with gdal_env(_READING_CACHE_MB), closing(finished_rows(plan, runtime, area)) as rows:  # closes the scene's files, too
+            observed = write_parts(parts, _told(rows, plan, progress), run.tags)
         if not observed:
             raise SceneError(_nothing_seen(plan))
         for output in package.outputs:
@@ -89,47 +87,9 @@ def make_map(
         write_map_project(done, names, plan)
         summary = summarise(parts, seconds=time.perf_counter() - began)
         write_item(done, names, plan, run, summary)
-        _move(done, out, last=names["item"])
+        move_results(done, out, last=names["item"])
     files = {what: out / name for what, name in names.items()}
     return Prediction(out, scene.name, files, package, summary, plan.warnings)
-
-
-def result_names(plan: MapPlan) -> dict[str, str]:
-    """What each result is → its file's name; side files (`.aux.xml`, `.qml`) go with their rasters."""
-    scene, several = plan.scene.name, len(plan.package.outputs) > 1
-    names = {}
-    for output in plan.package.outputs:
-        stem = f"{scene}_{output.name}" if several else scene
-        if output.kind == "quantity":
-            names[output.name] = f"{scene}_{output.name}.tif"
-            continue
-        names[output.name] = f"{stem}.tif" if several else f"{scene}_classes.tif"
-        if plan.options.scores:
-            names[f"{output.name}_scores"] = f"{stem}_scores.tif"
-        names[f"{output.name}_polygons"] = f"{stem}.gpkg"
-    names["reason"] = f"{scene}_reason.tif"
-    if plan.picture_roles:
-        names["image"] = f"{scene}_image.tif"
-    if plan.held_out is not None:
-        names["held_out"] = f"{scene}_held_out.gpkg"
-    return names | {"project": f"{scene}.qgz", "item": f"{scene}.json"}
-
-
-def check_free(out: Path, names: Mapping[str, str], *, overwrite: bool) -> None:
-    """Raise OutputError where results cannot be put, InputError's exit code where they are there already."""
-    for path in (out.absolute(), *(out / name for name in names.values())):
-        check_name(path)
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out} is a file; expected a folder for the results: choose another -o")
-    there = [name for name in names.values() if (out / name).exists()]
-    if there and not overwrite:
-        raise OutputExistsError(f"{out} already holds {there[0]}; choose another -o, or replace it with --overwrite")
-
-
-class OutputExistsError(OutputError):
-    """Results of the same name are there already."""
-
-    exit_code = 2
 
 
 def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> None:
@@ -167,60 +127,3 @@ def _told(rows: Iterable[FinishedRows], plan: MapPlan, progress: Progress | None
         done += finished.reason.shape[0]
         if progress is not None:
             progress(done, plan.geobox.shape[0])
-
-
-class _Staging:
-    """A folder inside `out` where a map is made; gone afterwards, and after an error also the folders made on the way to it."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._made = [folder for folder in (out, *out.parents) if not folder.exists()]
-        self._folder: Path | None = None
-
-    def __enter__(self) -> Path:
-        try:
-            self._out.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix=".geoseg-", dir=self._out))
-            for name in ("parts", "done"):
-                (self._folder / name).mkdir()
-        except BaseException as error:
-            self._clear(kept=False)
-            if isinstance(error, OSError):
-                raise output_error(self._out / "map" if self._out.is_dir() else self._out, error) from error
-            raise
-        return self._folder
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._clear(kept=kind is None)
-
-    def _clear(self, *, kept: bool) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        for folder in () if kept else self._made:
-            with suppress(OSError):  # holds something by now, or was never made
-                folder.rmdir()
-
-
-def _move(done: Path, out: Path, *, last: str) -> None:
-    """Rename every finished file into its place; the Item, which vouches for the others, comes last.
-
-    Where one cannot be placed, or the user stops it, all that was in their places before is there again.
-    """
-    files: Sequence[Path] = sorted(done.iterdir(), key=lambda path: path.name == last)
-    before = done.with_name("before")
-    try:
-        before.mkdir()
-        for path in files:
-            place = out / path.name
-            if place.is_file():
-                place.replace(before / path.name)
-            path.replace(place)
-    except BaseException as error:
-        for path in files:
-            if not path.exists():
-                (out / path.name).unlink(missing_ok=True)
-        for old in before.iterdir():
-            old.replace(out / old.name)
-        if isinstance(error, OSError):
-            raise output_error(place, error) from error
-        raise

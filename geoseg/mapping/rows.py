@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ class Area:
         return mask if self.outside is None else mask & ~burn_area(self.outside, geobox)
 
 
-def finished_rows(plan: MapPlan, runtime: Runtime, area: Area) -> Iterator[FinishedRows]:
+def finished_rows(plan: MapPlan, runtime: Runtime, area: Area) -> Generator[FinishedRows, None, None]:
     """The whole map from top to bottom; holds the rows of one row of tiles, whatever the height of the scene."""
     tiles = plan.tiles
     blenders = {output.name: RowBlender(tiles, output.planes) for output in plan.package.outputs}
