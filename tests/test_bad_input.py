@@ -13,11 +13,17 @@ import zipfile
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import packages
 import pytest
+from affine import Affine
 from command_line import contents, run, write
-from rasterio.transform import Affine
 from shapely.geometry import box
+
+from geoseg.errors import OutputError
+from geoseg.io.scenes import open_scene, read_scene
+from geoseg.mapping.make_map import make_map
+from geoseg.models.package import ModelPackage
 
 POSIX = os.name != "nt"
 GENERIC = ("--sensor", "generic")
@@ -296,6 +302,18 @@ def test_disk_that_is_full_at_any_point(geoseg, place, refused):
         assert (limit, ran.code, "Traceback" in ran.err) == (limit, 1, False)
         assert "the disk is full" in ran.err.splitlines()[-1]
         assert not (place / "out").exists()
+
+
+def test_after_a_failure_the_scene_is_no_longer_held_open(place, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("geoseg.mapping.rasters._score_rows", fail)
+    scene, package = open_scene("scene.tif", sensor="generic"), ModelPackage.open("model")
+    with pytest.raises(OutputError) as caught:
+        make_map(scene, package, place / "out")
+    write(place / "scene.tif", fill=77)
+    assert np.unique(read_scene(scene, ["red"], scene.geobox()).values) == [77], caught
 
 
 def child(place: Path, program: str, *words: str) -> subprocess.Popen[str]:
