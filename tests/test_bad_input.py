@@ -313,7 +313,7 @@ def test_after_a_failure_the_scene_is_no_longer_held_open(place, monkeypatch):
     with pytest.raises(OutputError) as caught:
         make_map(scene, package, place / "out")
     write(place / "scene.tif", fill=77)
-    assert np.unique(read_scene(scene, ["red"], scene.geobox()).values) == [77], caught
+    assert np.unique(read_scene(scene, ["red"], scene.geobox()).values).tolist() == [77], caught
 
 
 def child(place: Path, program: str, *words: str) -> subprocess.Popen[str]:
