@@ -71,8 +71,6 @@ class Confusion:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Confusion) and self.legend == other.legend and np.array_equal(self.counts, other.counts)
 
-    __hash__ = None  # type: ignore[assignment]
-
     @property
     def total(self) -> int:
         """Number of pixels counted."""

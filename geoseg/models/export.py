@@ -56,7 +56,7 @@ def export_onnx(network: ScoredNetwork, channels: int, *, tile: int = 64) -> byt
         torch.onnx.export(
             _InOrder(network),
             (torch.zeros(2, channels, tile, tile, device=_device(network)),),
-            stream,  # type: ignore[arg-type]
+            stream,  # type: ignore[arg-type]  # the older exporter writes to streams, only its annotation does not say so
             input_names=[INPUT_NAME],
             output_names=names,
             dynamic_axes=dict.fromkeys((INPUT_NAME, *names), free),

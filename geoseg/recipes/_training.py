@@ -149,7 +149,8 @@ def balance(pixels: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def training_loader(patches: TrainingPatches, *, draws: int, batch: int, workers: int) -> DataLoader[Any]:
     """Batches of `image` (batch, channel, row, col) and `labels` (batch, row, col); `draws` patches in each epoch, never the same."""
-    return DataLoader(patches, batch_size=batch, sampler=EpochSampler(draws), drop_last=draws >= batch, **_workers(workers))  # type: ignore[arg-type]
+    dataset: Any = patches  # has what a torch Dataset needs, but is none: geoseg.data knows nothing of torch
+    return DataLoader(dataset, batch_size=batch, sampler=EpochSampler(draws), drop_last=draws >= batch, **_workers(workers))
 
 
 def grid_loader(ground: Ground, part: Part, preparation: Preparation, *, tile: int, batch: int, workers: int) -> DataLoader[Any]:
@@ -159,8 +160,8 @@ def grid_loader(ground: Ground, part: Part, preparation: Preparation, *, tile: i
         for scene, (loaded, mask) in enumerate(zip(ground.scenes, ground.masks[part], strict=True))
         for window, core in grid_windows(mask & (loaded.labels != UNLABELLED), tile=tile, margin=tile // 8)
     ]
-    patches = GridPatches(ground.scenes, ground.masks[part], preparation, windows)
-    return DataLoader(patches, batch_size=batch, **_workers(workers))  # type: ignore[arg-type]
+    patches: Any = GridPatches(ground.scenes, ground.masks[part], preparation, windows)  # no torch Dataset, as above
+    return DataLoader(patches, batch_size=batch, **_workers(workers))
 
 
 def count_batch(logits: torch.Tensor, labels: torch.Tensor, legend: Legend) -> Confusion:
