@@ -51,7 +51,6 @@ from scipy.ndimage import gaussian_filter, label
 
 from geoseg.confusion import Confusion
 from geoseg.data.augment import Jitter, jitter_reflectance
-from geoseg.io.scenes import Scene, open_scene, read_scene
 from geoseg.legend import Legend, LegendClass
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import Figure, ModelPackage, write_package
@@ -60,6 +59,8 @@ from geoseg.preprocess.optical import to_physical
 from geoseg.preprocess.prepare import prepare
 from geoseg.raster import Raster
 from geoseg.recipes.supervised import Settings, run
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import Scene, read_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "default_model.json"

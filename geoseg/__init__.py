@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geoseg.confusion import Confusion as Confusion
     from geoseg.errors import GeosegError as GeosegError
-    from geoseg.io.catalog import Catalog as Catalog
     from geoseg.io.geotiff import read_raster as read_raster
     from geoseg.io.qgis import write_project as write_project
-    from geoseg.io.scenes import Scene as Scene
-    from geoseg.io.scenes import describe_scene as describe_scene
-    from geoseg.io.scenes import open_scene as open_scene
-    from geoseg.io.scenes import read_scene as read_scene
     from geoseg.io.vectors import write_polygons as write_polygons
     from geoseg.legend import Legend as Legend
     from geoseg.legend import LegendClass as LegendClass
     from geoseg.mapping.make_map import Prediction as Prediction
     from geoseg.mapping.make_map import make_map as make_map
     from geoseg.mapping.plan import MapOptions as MapOptions
-    from geoseg.mapping.polygons import trace_polygons as trace_polygons
     from geoseg.mapping.runtimes import open_runtime as open_runtime
     from geoseg.models.package import DEFAULT_PACKAGE as DEFAULT_PACKAGE
     from geoseg.models.package import ModelPackage as ModelPackage
     from geoseg.models.package import write_package as write_package
+    from geoseg.polygons.outlines import trace_polygons as trace_polygons
     from geoseg.preprocess.indices import spectral_index as spectral_index
     from geoseg.preprocess.prepare import Preparation as Preparation
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
+    from geoseg.scenes.catalog import Catalog as Catalog
+    from geoseg.scenes.describe import describe_scene as describe_scene
+    from geoseg.scenes.open_scene import open_scene as open_scene
+    from geoseg.scenes.scene import Scene as Scene
+    from geoseg.scenes.scene import read_scene as read_scene
     from geoseg.sensors import SENSORS as SENSORS
     from geoseg.sensors import Band as Band
     from geoseg.sensors import Sensor as Sensor
@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Band": "sensors",
-    "Catalog": "io.catalog",
+    "Catalog": "scenes.catalog",
     "Confusion": "confusion",
     "DEFAULT_PACKAGE": "models.package",
     "GeosegError": "errors",
@@ -54,18 +54,18 @@ _HOMES = {
     "Preparation": "preprocess.prepare",
     "Raster": "raster",
     "SENSORS": "sensors",
-    "Scene": "io.scenes",
+    "Scene": "scenes.scene",
     "Sensor": "sensors",
-    "describe_scene": "io.scenes",
+    "describe_scene": "scenes.describe",
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",
     "open_runtime": "mapping.runtimes",
-    "open_scene": "io.scenes",
+    "open_scene": "scenes.open_scene",
     "prepare": "preprocess.prepare",
     "read_raster": "io.geotiff",
-    "read_scene": "io.scenes",
+    "read_scene": "scenes.scene",
     "spectral_index": "preprocess.indices",
-    "trace_polygons": "mapping.polygons",
+    "trace_polygons": "polygons.outlines",
     "write_package": "models.package",
     "write_polygons": "io.vectors",
     "write_project": "io.qgis",

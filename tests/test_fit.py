@@ -12,10 +12,11 @@ from affine import Affine
 from packages import constant_package, preparation_for
 
 from geoseg.errors import BandError, PackageError
-from geoseg.io.scenes import Scene, open_scene
 from geoseg.models.fit import averaged_pixel_size_m, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import Scene
 
 ROLES = ("red", "nir")
 

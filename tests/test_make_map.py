@@ -17,12 +17,12 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import box
 
 from geoseg.errors import GeosegError, InputError, PackageError
-from geoseg.io.scenes import open_scene
 from geoseg.mapping.make_map import MapOptions, make_map
 from geoseg.mapping.plan import plan_map
 from geoseg.mapping.rows import Area, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.preprocess.quality import Reason
+from geoseg.scenes.open_scene import open_scene
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 

@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter
 from geoseg.errors import InputError, SceneError
 from geoseg.ground import geodesic_area_m2, pixel_areas_m2
 from geoseg.legend import Legend, LegendClass
-from geoseg.mapping import regions
-from geoseg.mapping.polygons import trace_polygons
-from geoseg.mapping.regions import find_regions, map_geobox
+from geoseg.polygons import regions
+from geoseg.polygons.outlines import trace_polygons
+from geoseg.polygons.regions import find_regions, map_geobox
 
 LEGEND = Legend.from_names(["water", "wood", "field", "town"])
 UTM = Affine(10, 0, 5e5, 0, -10, 5.7e6)

@@ -10,9 +10,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError
-from geoseg.io.arrays import write_array
 from geoseg.io.geotiff import read_raster
 from geoseg.raster import Raster
+from geoseg.scenes.arrays import write_array
 from geoseg.sensors import Band
 
 STRAIGHT = GeoBox((4, 5), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32632")

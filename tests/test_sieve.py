@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter, label
 from geoseg.errors import InputError
 from geoseg.ground import pixel_areas_m2, pixel_size_m
 from geoseg.legend import Legend
-from geoseg.mapping import regions
-from geoseg.mapping.polygons import trace_polygons
-from geoseg.mapping.sieve import sieve
+from geoseg.polygons import regions
+from geoseg.polygons.outlines import trace_polygons
+from geoseg.polygons.sieve import sieve
 
 LEGEND = Legend.from_names(["water", "wood", "field", "town"])
 UTM = Affine(10, 0, 5e5, 0, -10, 5.7e6)

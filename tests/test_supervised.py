@@ -19,11 +19,12 @@ pytest.importorskip("lightning")
 import torch
 
 from geoseg.errors import InputError, LabelError, PackageError
-from geoseg.io.scenes import Scene, open_scene
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import ModelPackage
 from geoseg.recipes._training import balance, common_legend, plan_preparation
 from geoseg.recipes.supervised import Settings, run
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import Scene
 from geoseg.settings import parse
 
 QUICK = {

@@ -15,12 +15,12 @@ from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
 from geoseg.io.labels import read_labels
-from geoseg.io.scenes import Scene, quality_roles, read_scene
 from geoseg.legend import Legend
 from geoseg.preprocess.normalise import ChannelStatistics, without_statistics
 from geoseg.preprocess.prepare import Preparation, prepare
 from geoseg.preprocess.quality import Reason, quality_reasons
 from geoseg.raster import Raster
+from geoseg.scenes.scene import Scene, quality_roles, read_scene
 
 Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
 """(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""

@@ -27,6 +27,18 @@ def category_tags(legend: Legend) -> dict[str, str]:
     return {"CLASS_NAMES": json.dumps({str(one.code): one.name for one in legend.classes}, ensure_ascii=False)}
 
 
+def category_names(tif: Path) -> tuple[str, ...]:
+    """The names of codes 0, 1, 2 … in the side file that GDAL and QGIS keep beside `tif`; empty where there is none."""
+    side = tif.with_name(tif.name + ".aux.xml")
+    if not side.is_file():
+        return ()
+    try:
+        root = ET.parse(side).getroot()
+    except ET.ParseError:
+        return ()
+    return tuple((node.text or "").strip() for node in root.iterfind("PAMRasterBand[@band='1']/CategoryNames/Category"))
+
+
 def write_categories(tif: Path, legend: Legend) -> Path:
     """Write category names and a thematic attribute table of band 1 beside `tif`, and return the side file `NAME.tif.aux.xml`.
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import InputError
-from geoseg.io.scenes import open_scene
 from geoseg.io.stac import file_multihash
 from geoseg.mapping.make_map import Prediction, Progress, make_map
 from geoseg.mapping.plan import MapOptions
 from geoseg.models.package import ModelPackage
+from geoseg.scenes.open_scene import open_scene
 
 _NEVER_EQUAL = ("project",)
 """Not compared: QGIS's own file, which a user may have saved."""

@@ -13,17 +13,18 @@ from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml, polygons_qml
-from geoseg.io.scenes import Scene
+from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.io.vectors import read_area, write_polygons
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
-from geoseg.mapping.polygons import trace_polygons
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
 from geoseg.mapping.record import describe_run, summarise, write_item
-from geoseg.mapping.results import Staging, check_free, move_results, result_names
+from geoseg.mapping.results import result_names
 from geoseg.mapping.rows import Area, FinishedRows, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.show import write_map_project
 from geoseg.models.package import ModelPackage, Output
+from geoseg.polygons.outlines import trace_polygons
+from geoseg.scenes.scene import Scene
 
 Progress = Callable[[int, int], None]
 """Called with the finished and with all pixel rows."""
@@ -66,7 +67,7 @@ def make_map(
     began = time.perf_counter()
     plan = plan_map(scene, package, options or MapOptions())
     names = result_names(plan)
-    check_free(out, names, overwrite=overwrite)
+    check_free(out, names.values(), overwrite=overwrite)
     area = _area(plan)
     runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
     run = describe_run(plan, runtime, opened_with or {})

@@ -18,7 +18,6 @@ from pyproj.exceptions import CRSError
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.geotiff import file_geobox
-from geoseg.io.scenes import Scene, quality_roles, sample_scene
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.runtimes import RuntimeName
 from geoseg.mapping.tiles import TilePlan, plan_tiles
@@ -26,6 +25,7 @@ from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import halo
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
+from geoseg.scenes.scene import Scene, quality_roles, sample_scene
 from geoseg.sensors import QualityClass
 
 _PROCESS_MB = 330

@@ -9,27 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from rasterio.windows import Window
 
-from geoseg.ground import pixel_areas_m2
-from geoseg.io.categories import category_tags, write_categories
-from geoseg.io.cog import RowWriter, write_cog
-from geoseg.io.qgis import write_style
-from geoseg.io.qgis_styles import classes_qml
-from geoseg.legend import Legend
+from geoseg.io.class_maps import class_profile, finish_class_map
+from geoseg.io.cog import RowWriter
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.rows import FinishedRows
-from geoseg.mapping.sieve import sieve
 from geoseg.models.package import Output
+from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
 
 SCORE_STEPS = 250
 """A score of 1 is stored as this; the scale tag says so."""
 _NO_SCORE = 255
-_AREA_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ def write_parts(parts: Parts, rows: Iterable[FinishedRows], tags: Mapping[str, s
 
         maps = {output.name: begin(output.name, **_map_profile(output)) for output in plan.package.outputs}
         scores = {output.name: begin(f"{output.name}_scores", **_scores_profile(output)) for output in _with_scores(plan)}
-        reason = begin("reason", **_classes_profile(REASON_LEGEND))
+        reason = begin("reason", **class_profile(REASON_LEGEND))
         picture = begin("image", count=4, dtype=np.uint8, picture=True) if plan.picture_roles else None
         for finished in rows:
             observed += int(finished.observed.sum())
@@ -79,32 +71,12 @@ def finish_classes(parts: Parts, output: Output, out: Path) -> None:
         sieved = parts.path(f"{output.name}_sieved")
         sieve(part, sieved, legend=output.legend, min_area_m2=options.min_area_m2)
         sieved.replace(part)
-    _finish_legend(part, out, output.legend)
+    finish_class_map(part, out, output.legend)
 
 
 def finish_reason(parts: Parts, out: Path) -> None:
     """The reason layer at `out`: why each pixel has a class or has none."""
-    _finish_legend(parts.path("reason"), out, REASON_LEGEND)
-
-
-def _finish_legend(part: Path, out: Path, legend: Legend) -> None:
-    write_cog(part, out, kind="classes")
-    write_categories(out, legend)
-    write_style(out, classes_qml(legend))
-
-
-def areas_m2(part: Path, codes: Iterable[int], geobox: GeoBox) -> dict[int, float]:
-    """Area on the ground in square metres of each code in a raster of codes."""
-    wanted = tuple(codes)
-    totals = np.zeros(max(wanted) + 1)
-    with rasterio.open(part) as file:
-        for top in range(0, file.height, _AREA_ROWS):
-            height = min(_AREA_ROWS, file.height - top)
-            values = file.read(1, window=Window(0, top, file.width, height))
-            weights = np.broadcast_to(pixel_areas_m2(geobox[top : top + height, :]), values.shape)
-            sums = np.bincount(values.ravel(), weights=weights.ravel(), minlength=len(totals))
-            totals += sums[: len(totals)]
-    return {code: float(totals[code]) for code in wanted}
+    finish_class_map(parts.path("reason"), out, REASON_LEGEND)
 
 
 def _with_scores(plan: MapPlan) -> tuple[Output, ...]:
@@ -114,19 +86,8 @@ def _with_scores(plan: MapPlan) -> tuple[Output, ...]:
 
 def _map_profile(output: Output) -> dict[str, Any]:
     if output.kind == "classes":
-        return _classes_profile(output.legend)
+        return class_profile(output.legend)
     return {"count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)}
-
-
-def _classes_profile(legend: Legend) -> dict[str, Any]:
-    return {
-        "count": 1,
-        "dtype": legend.dtype,
-        "nodata": legend.nodata,
-        "colours": legend.colour_table(),
-        "descriptions": ("class",),
-        "tags": category_tags(legend),
-    }
 
 
 def _scores_profile(output: Output) -> dict[str, Any]:

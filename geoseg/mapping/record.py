@@ -18,10 +18,11 @@ import rasterio
 
 from geoseg import __version__
 from geoseg.io.atomic import atomic
+from geoseg.io.class_maps import areas_m2
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
 from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
-from geoseg.mapping.rasters import Parts, areas_m2
+from geoseg.mapping.rasters import Parts
 from geoseg.mapping.runtimes import Runtime
 from geoseg.preprocess.quality import REASON_LEGEND, Reason
 

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
-from geoseg.io.geotiff import footprint
 from geoseg.io.opening import files_kept_open
-from geoseg.io.scenes import read_scene, sample_scene
 from geoseg.io.vectors import burn_area
 from geoseg.mapping.blending import RowBlender
 from geoseg.mapping.plan import MapPlan
@@ -21,6 +19,7 @@ from geoseg.mapping.runtimes import Runtime
 from geoseg.preprocess.prepare import prepare
 from geoseg.preprocess.quality import Reason, grow_reasons, quality_reasons
 from geoseg.raster import Raster
+from geoseg.scenes.scene import read_scene, sample_scene
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
 _BLOCK = 512
@@ -146,7 +145,7 @@ class _Window:
         missing = ~raw.select(*plan.roles).valid_everywhere | ((reason == Reason.OBSERVED) & ~prepared.valid_everywhere)
         reason[missing] = Reason.NO_DATA
         if missing.any():
-            reason[~footprint(plan.scene.layer(plan.roles[0]).path, raw.geobox)] = Reason.OUTSIDE
+            reason[~plan.scene.layer(plan.roles[0]).footprint(raw.geobox)] = Reason.OUTSIDE
         inner = np.s_[..., margin : margin + rows.stop - rows.start, margin : margin + self._cols]
         here = slice(rows.start - self._top, rows.stop - self._top)
         self._values[:, here, : self._cols] = prepared.values[inner]

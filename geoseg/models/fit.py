@@ -11,9 +11,9 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError, PackageError
 from geoseg.ground import pixel_size_m
-from geoseg.io.scenes import Scene, sample_scene
 from geoseg.models.description import ModelDescription
 from geoseg.preprocess.prepare import BandNeed, Channel, check_band, prepare
+from geoseg.scenes.scene import Scene, sample_scene
 from geoseg.sensors import SENSORS
 
 WARNED_DEVIATIONS = 4.0

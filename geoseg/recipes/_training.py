@@ -24,11 +24,11 @@ from geoseg.data.windows import UNLABELLED
 from geoseg.errors import BandError, LabelError, SceneError
 from geoseg.ground import horizontal, pixel_areas_m2, pixel_size_m
 from geoseg.io.labels import read_legend
-from geoseg.io.scenes import Scene
 from geoseg.legend import Legend
 from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter
 from geoseg.preprocess.indices import get_index
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.scenes.scene import Scene
 
 _LARGEST_RATIO = 1.5
 """Of the pixel sizes of two scenes that are trained on together."""

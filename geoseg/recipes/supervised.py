@@ -32,7 +32,6 @@ from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_st
 from geoseg.data.samplers import TileSampler
 from geoseg.data.splits import Part, split_blocks
 from geoseg.errors import InputError, require
-from geoseg.io.scenes import Scene
 from geoseg.legend import Legend, LegendClass
 from geoseg.models.losses import get_loss
 from geoseg.models.package import ModelPackage
@@ -40,6 +39,7 @@ from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter, build_network
 from geoseg.preprocess.normalise import fit_preparation
 from geoseg.recipes import _training as shared
 from geoseg.recipes._results import Trained, check_place, open_folder, write_trained
+from geoseg.scenes.scene import Scene
 from geoseg.settings import Settings as _Settings
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from geoseg.errors import InputError
 from geoseg.io.atomic import atomic
 from geoseg.io.fetch import download_http, download_package, unpack, verify
-from geoseg.io.scenes import Scene, open_scene
 from geoseg.legend import Legend, LegendClass
+from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import Scene
 from geoseg.settings import Settings, nearest, read_settings
 
 CATALOG_FILE = "data_catalog.yaml"

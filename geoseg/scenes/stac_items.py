@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from geoseg.errors import SceneError
-from geoseg.io.products import Product, parse_time, product_from_name
-from geoseg.io.recognise import Hint, Hints, is_known
-from geoseg.io.sources import NOT_BANDS, RASTER_SUFFIXES, Source, gdal_path, safe_name
+from geoseg.scenes.products import Product, parse_time, product_from_name
+from geoseg.scenes.recognise import Hint, Hints, is_known
+from geoseg.scenes.sources import NOT_BANDS, RASTER_SUFFIXES, Source, gdal_path, safe_name
 from geoseg.sensors import SENSORS, Sensor
 
 TIMEOUT_S = 30.0

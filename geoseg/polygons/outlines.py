@@ -16,8 +16,8 @@ from rasterio.windows import Window
 from geoseg.errors import InputError, SceneError
 from geoseg.ground import corners_to_map, geodesic_area_m2, metres_to_crs
 from geoseg.legend import Legend
-from geoseg.mapping.regions import Regions, find_regions, map_geobox, read_strips
-from geoseg.mapping.trace import OUTSIDE, trace_outlines
+from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips
+from geoseg.polygons.trace import OUTSIDE, trace_outlines
 
 
 def trace_polygons(classes: Path, legend: Legend, *, scores: Path | None = None, simplify_m: float = 0.0) -> GeoDataFrame:

@@ -16,7 +16,7 @@ from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.cog import RowWriter
 from geoseg.legend import Legend
-from geoseg.mapping.regions import Regions, find_regions, map_geobox, read_strips, touching
+from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips, touching
 
 _SIDE_STEPS = 1000
 """Lengths of pixel sides are whole thousandths of the shorter side: sums are exact, so that a tie is a tie."""

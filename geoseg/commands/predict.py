@@ -1,0 +1,142 @@
+"""`geoseg predict`: scenes to maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+from click import get_current_context
+from click.core import ParameterSource
+
+from geoseg.commands._words import default_model, needed, open_source, opening_words, scene_options
+from geoseg.errors import GeosegError, InputError
+
+if TYPE_CHECKING:
+    pass
+
+SOME_FAILED = 3
+"""Exit code."""
+
+
+@click.command()
+@click.argument("sources", metavar="SCENE...", nargs=-1)
+@click.option("--model", help="Model package: a folder or one .zip. The shipped water model where none is named.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.")
+@scene_options
+@click.option("--stack", is_flag=True, help="All SCENE arguments are files of one scene.")
+@click.option("--scores", is_flag=True, help="Also write the score of every class.")
+@click.option("--aoi", help="Vector file: map only this area.")
+@click.option("--exclude", help="Vector file: do not map this area.")
+@click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
+@click.option("--simplify-m", type=float, default=0.0, help="Simplify outlines by this tolerance in metres; shared edges stay shared.")
+@click.option("--overlap", type=int, help="Pixels that neighbouring tiles share; the package's where none are named.")
+@click.option("--batch", default="auto", help="Tiles for one call of the network, or auto.")
+@click.option("--runtime", type=click.Choice(["onnx", "torch"]), default="onnx")
+@click.option("--threads", type=int, help="Processor threads of the network; as the runtime chooses where none are named.")
+@click.option("--resolution", type=float, help="Pixel size of the map in units of its CRS.")
+@click.option("--crs", help="CRS of the map, such as EPSG:32633.")
+@click.option("--like", help="Raster whose grid the map shall have.")
+@click.option("--mask-classes", help="What the quality layer takes out: cloud,cloud_shadow,cirrus,snow,water,saturated,nodata or none.")
+@click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
+@click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
+@click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--dry-run", is_flag=True, help="Say tiles, memory, disk and time; map nothing.")
+@click.option("--again", type=click.Path(path_type=Path), help="Make the map of this STAC Item again, or say what differs.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again: Path | None, as_json: bool, **given: Any) -> int:
+    """Map scenes: classes, polygons, reasons and a QGIS project in the folder OUT."""
+    if again is not None:
+        _check_alone("again", "out", "overwrite", "as_json")
+        return _predict_again(again, needed(out), given["overwrite"], as_json)
+    if not sources:
+        raise click.UsageError("no SCENE was given; name a GeoTIFF, a folder, a zip or a STAC Item", get_current_context())
+    if not given["dry_run"]:
+        out = needed(out)
+    scenes: Sequence[Any] = [list(sources)] if given.pop("stack") else sources
+    map_one = _mapper(model or default_model(), out, as_json, given)
+    failed = 0
+    for source in scenes:
+        try:
+            map_one(source)
+        except GeosegError as error:
+            if len(scenes) == 1:
+                raise
+            failed += 1
+            click.echo(f"geoseg: {source}: {error}", err=True)
+    return SOME_FAILED if failed else 0
+
+
+def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) -> Callable[[Any], None]:
+    """A function that maps one scene, or tells its plan where `out` is None; model and options are checked before the first scene."""
+    from geoseg.console import print_plan, print_prediction, progress_bar
+    from geoseg.mapping.make_map import make_map
+    from geoseg.mapping.plan import MapOptions, plan_map
+    from geoseg.models.package import ModelPackage
+
+    opening = {name: given.pop(name) for name in ("sensor", "bands", "scale", "offset", "unit", "convention")}
+    overwrite, dry_run = given.pop("overwrite"), given.pop("dry_run")
+    given["batch"] = _batch(given["batch"])
+    given["mask_classes"] = _mask_classes(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
+    options, package = MapOptions(**given), ModelPackage.open(model)
+    seen: set[str] = set()
+
+    def map_one(source: Any) -> None:
+        scene = open_source(source, opening)
+        if scene.name in seen:
+            raise InputError(f"another scene of this command is called {scene.name} too; map it with another -o")
+        seen.add(scene.name)
+        if dry_run or out is None:
+            print_plan(plan_map(scene, package, options), as_json=as_json)
+            return
+        with progress_bar(scene.name, as_json=as_json) as progress:
+            made = make_map(
+                scene, package, out, options=options, overwrite=overwrite, opened_with=opening_words(opening), progress=progress
+            )
+        print_prediction(made, as_json=as_json)
+
+    return map_one
+
+
+def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int:
+    from geoseg.console import print_prediction, progress_bar
+    from geoseg.mapping.again import repeat_map
+
+    with progress_bar(item.stem, as_json=as_json) as progress:
+        repetition = repeat_map(item, out, overwrite=overwrite, progress=progress)
+    print_prediction(repetition.prediction, as_json=as_json)
+    differing, software = ", ".join(repetition.differing), "; ".join(repetition.software)
+    if differing:
+        because = f"; the software differs: {software}" if software else ""
+        click.echo(f"not the same as the first map: {differing}{because}", err=True)
+        return 1
+    click.echo("the same as the first map, byte for byte", err=True)
+    return 0
+
+
+def _check_alone(option: str, *allowed: str) -> None:
+    """Raise UsageError where anything was given beside this option and those that it allows."""
+    context = get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in (option, *allowed) and source is not ParameterSource.DEFAULT:
+            given = "SCENE" if isinstance(parameter, click.Argument) else parameter.opts[0]
+            raise click.UsageError(f"--{option} takes all but -o and --overwrite from the map's Item; leave {given} out", context)
+
+
+def _batch(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise InputError(f"--batch is {text!r}; expected a whole number, or auto")
+    return int(text)
+
+
+def _mask_classes(text: str) -> tuple[str, ...]:
+    from geoseg.preprocess.quality import REASON_OF
+
+    names = () if text == "none" else tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in names if name not in REASON_OF]:
+        raise InputError(f"--mask-classes names {unknown[0]!r}; expected some of {', '.join(REASON_OF)}, or none")
+    return names

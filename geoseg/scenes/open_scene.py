@@ -1,0 +1,156 @@
+"""From what a user names to a Scene: which files, which bands they hold, and what their numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import BandError, SceneError
+from geoseg.scenes.arrays import is_array, write_array
+from geoseg.scenes.file_bands import RasterFile, open_files
+from geoseg.scenes.products import Product, find_product, time_in_name
+from geoseg.scenes.radiometry import Override, doubts, settle
+from geoseg.scenes.recognise import (
+    Found,
+    Hints,
+    check_alpha,
+    check_sensor,
+    infer_sensor,
+    listing,
+    name_bands,
+    one_each,
+    recognise,
+    recognise_colours,
+    spellings,
+)
+from geoseg.scenes.sources import Source, find_source, safe_name
+from geoseg.scenes.stac_items import is_item, read_item
+from geoseg.sensors import SENSORS, Band, Convention, Sensor, get_sensor
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+from geoseg.scenes.scene import Layer, Scene, crs_name
+
+
+def open_scene(
+    source: str | Path | Sequence[str | Path] | DataArray | Dataset,
+    *,
+    sensor: str | None = None,
+    bands: Sequence[str] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    unit: str | None = None,
+    convention: Convention | None = None,
+) -> Scene:
+    """The scene behind a file, folder, zip or tar, list of files, VRT, STAC Item, NetCDF, Zarr, `/vsi…` path or xarray array.
+
+    `sensor` names one of `geoseg.sensors.SENSORS`. `bands` says what the bands are, by role or by the provider's name: one for each band
+    in the order of the files (`-` skips one), or `role=NUMBER` or `role=FILE[:NUMBER]` for some. `scale`, `offset` (physical value =
+    scale x stored number + offset; a scale alone means no offset), `unit` and `convention` override what files and table say.
+
+    Nothing is read but a few thousand pixels where the meaning depends on them. Raises SceneError for files that cannot be used and
+    BandError, with what was found and how to name it, where the meaning of the bands stays unclear.
+    """
+    named = get_sensor(sensor) if sensor else None
+    given, hints, product = _locate(source, named)
+    files = open_files(given.paths)
+    _check_one_crs(files, given)
+    chosen, clear = _recognise(files, hints, product, named, bands, given)
+    found = one_each(clear)
+    override = Override(scale, offset, unit, convention)
+    layers = tuple(Layer(settle(item, chosen, product, hints, override), item.at.path, item.at.index, item.because) for item in found)
+    time = product.time or time_in_name(given.name)
+    return Scene(
+        name=given.name,
+        source=given.given,
+        sensor=chosen,
+        layers=layers,
+        time=time,
+        product_id=product.product_id,
+        processing_baseline=product.baseline,
+        attribution=" ".join(chosen.attribution.format(year=time.year if time else "").split()),
+        warnings=(
+            *_disagreements(named, product, files, clear),
+            *doubts([(item.at, layer.band) for item, layer in zip(found, layers, strict=True)], chosen, product, override),
+        ),
+        stack=tuple(map(str, source)) if isinstance(source, (list, tuple)) else (),
+    )
+
+
+# ---------------------------------------------------------------- below: files, bands, doubts
+
+
+def _locate(source: Any, named: Sensor | None) -> tuple[Source, Hints, Product]:
+    """The files behind what was given, what a catalogue says of their bands, and the product."""
+    if is_array(source):
+        path = write_array(source)
+        return Source(safe_name(path), f"array {source.name!r}" if hasattr(source, "name") else "dataset", (path,)), {}, Product()
+    if isinstance(source, (str, Path)) and is_item(str(source)):
+        return read_item(str(source), named)
+    given = find_source(source)
+    return given, {}, find_product(given.given, given.paths, given.texts)
+
+
+def _recognise(
+    files: Sequence[RasterFile], hints: Hints, product: Product, named: Sensor | None, bands: Sequence[str] | None, given: Source
+) -> tuple[Sensor, list[Found]]:
+    """The sensor and the bands whose meaning is clear; BandError where there are none."""
+    tokens = spellings(files, hints)
+    if known := named or (SENSORS[product.sensor] if product.sensor else None):
+        chosen, why = known, "" if named else f"by its {product.because}"
+    else:
+        chosen, why = infer_sensor(tokens if bands is None else [name.partition("=")[0] for name in bands], files)
+    if bands is not None:
+        return chosen, name_bands(files, bands, chosen)
+    check_sensor(chosen, tokens)
+    found = recognise(files, chosen, hints, order=named is not None)
+    if why:
+        found = [replace(item, because=f"{item.because}; {chosen.name}: {why}") for item in found]
+    if named is None and not found and len(files) == 1:
+        found, chosen = recognise_colours(files[0])
+    if named is None:
+        check_alpha(files, found)
+    if not found:
+        raise BandError(
+            f"what the bands of {given.given} mean is unclear; found: {listing(files)}. Name them with --bands (such as "
+            f"--bands red,green,blue,nir), or name a sensor whose order they have with --sensor{f' (not {named.name})' if named else ''}."
+        )
+    if chosen.name == "generic":
+        return chosen, found
+    return chosen, sorted(found, key=lambda item: _place(item.band, chosen))
+
+
+def _place(band: Band, sensor: Sensor) -> int:
+    """Where a band stands in the sensor's order; bands of no particular sensor come last."""
+    roles = [own.role for own in sensor.bands]
+    return roles.index(band.role) if band.role in roles else len(roles)
+
+
+def _check_one_crs(files: Sequence[RasterFile], given: Source) -> None:
+    first = files[0]
+    for file in files[1:]:
+        if file.geobox.crs != first.geobox.crs:
+            raise SceneError(
+                f"the files of {given.given} lie in different CRSs "
+                f"({first.stem}: {crs_name(first.geobox.crs)}, {file.stem}: {crs_name(file.geobox.crs)}); "
+                "give one scene at a time, or bring them to one CRS with: gdalwarp -t_srs EPSG:CODE in.tif out.tif"
+            )
+
+
+def _disagreements(named: Sensor | None, product: Product, files: Sequence[RasterFile], found: Sequence[Found]) -> list[str]:
+    """Where the user and the product name different sensors, and what was not used."""
+    warnings = []
+    if named and product.sensor and named.name != product.sensor:
+        warnings.append(f"the {product.because} says {product.sensor}, but {named.name} was asked for and is used.")
+    if any(item.because.startswith("colour interpretation") for item in found):
+        warnings.append(
+            "red, green and blue are taken from the file's colour interpretation; if it is a false-colour picture, use --bands."
+        )
+    if len(files) > 1:
+        clear = {item.file.path for item in found}
+        if unused := [file.stem for file in files if file.path not in clear]:
+            warnings.append(f"not used, since nothing says which band they hold: {', '.join(unused)}.")
+    return warnings

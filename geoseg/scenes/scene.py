@@ -1,0 +1,164 @@
+"""Scene: the layers of one place and moment, and their pixels on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import isqrt
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from geoseg.errors import BandError
+from geoseg.io.geotiff import Resampling, footprint, read_raster
+from geoseg.io.opening import file_geobox, files_kept_open
+from geoseg.raster import Raster
+from geoseg.sensors import Band, Sensor
+
+_WINDOWS = 5
+"""A sample is taken from this many windows down, and as many across."""
+_LARGE = 100
+"""Windows are worth it in scenes with this many times more pixels than the sample; in smaller ones they touch most blocks anyway."""
+_LITTLE_DATA = 0.1
+
+
+class LayerReader(Protocol):
+    """Where a layer's pixels are computed when they are read, such as backscatter that is calibrated on the way."""
+
+    def geobox(self) -> GeoBox:
+        """The grid that suits the layer best."""
+
+    def read(self, bands: Mapping[int, Band], geobox: GeoBox, *, resampling: Resampling) -> Raster:
+        """These bands (by number, counted from 1) on `geobox`; values are 0 where not valid."""
+
+    def footprint(self, geobox: GeoBox) -> NDArray[np.bool_]:
+        """(row, col) True where the pixel's centre lies inside the layer's extent, data or not."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One band of a scene: where it lies and what it means there."""
+
+    band: Band
+    """Scale, offset, nodata, unit and convention are those of this very file."""
+    path: str
+    """As GDAL opens it; also `/vsizip/…`, a remote address or a NetCDF variable."""
+    index: int
+    """Band number inside the file, counted from 1."""
+    because: str
+    """How the meaning was found, such as `band description 'B04'`."""
+    reader: LayerReader | None = None
+    """Who computes the pixels; None where the file holds them. Layers of one path have one reader."""
+
+    def geobox(self) -> GeoBox:
+        """The grid of the layer."""
+        return self.reader.geobox() if self.reader is not None else file_geobox(self.path)
+
+    def footprint(self, geobox: GeoBox) -> NDArray[np.bool_]:
+        """(row, col) of `geobox`: True where the pixel's centre lies inside the layer's extent, data or not."""
+        return self.reader.footprint(geobox) if self.reader is not None else footprint(self.path, geobox)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The layers of one place and moment; holds no pixels."""
+
+    name: str
+    """Safe in file names."""
+    source: str
+    """What the user gave."""
+    sensor: Sensor
+    layers: tuple[Layer, ...]
+    time: datetime | None = None
+    product_id: str | None = None
+    processing_baseline: str | None = None
+    attribution: str = ""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, each one sentence."""
+    stack: tuple[str, ...] = ()
+    """The files, in the order in which the user gave them one by one; empty where a single source was given."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The layers' roles, in order."""
+        return tuple(layer.band.role for layer in self.layers)
+
+    def layer(self, role: str) -> Layer:
+        """The layer with this role."""
+        for layer in self.layers:
+            if layer.band.role == role:
+                return layer
+        raise BandError(
+            f"no {role!r} band in {self.source}; it has {', '.join(self.roles)}. "
+            "Name the bands with --bands, or choose a model that needs only these."
+        )
+
+    def geobox(self, roles: Sequence[str] | None = None) -> GeoBox:
+        """The grid of the finest of these layers (of all, where none are named; the first of equals), origin and edges untouched."""
+        layers = self.layers if roles is None else [self.layer(role) for role in roles]
+        grids = [layer.geobox() for layer in {layer.path: layer for layer in layers}.values()]
+        finest: GeoBox = min(grids, key=lambda grid: round(abs(grid.affine.determinant), 12))
+        return finest
+
+
+def read_scene(scene: Scene, roles: Sequence[str], geobox: GeoBox, *, resampling: Resampling = "auto") -> Raster:
+    """These layers on one grid, in this order: stored numbers, not yet physical ones; quality layers always by the nearest pixel."""
+    layers = [scene.layer(role) for role in roles]
+    parts: dict[str, Raster] = {}
+    for path, one in {layer.path: layer for layer in layers}.items():
+        bands = {layer.index: layer.band for layer in layers if layer.path == path}
+        if one.reader is not None:
+            parts[path] = one.reader.read(bands, geobox, resampling=resampling)
+        else:
+            parts[path] = read_raster(path, bands, geobox, resampling=resampling)
+    planes = [(parts[layer.path], parts[layer.path].index(layer.band.role)) for layer in layers]
+    values = np.stack([part.values[at] for part, at in planes])
+    valid = np.stack([part.valid[at] for part, at in planes])
+    return Raster(values, valid, geobox, tuple(layer.band for layer in layers), scene.time)
+
+
+def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 256) -> Raster:
+    """Stored numbers of these layers from windows spread evenly over the scene and laid side by side: at most `max_pixels`.
+
+    Only the file's blocks under the windows are read, however large the scene is. Its grid is the scene's made coarser, so that a
+    pixel lies only about where the grid says. Of a small scene, and where the windows meet little data, single pixels are taken
+    from everywhere.
+    """
+    geobox = scene.geobox(roles)
+    side = isqrt(max_pixels) // _WINDOWS
+    if side == 0 or geobox.shape[0] * geobox.shape[1] < _LARGE * max_pixels or min(geobox.shape) < side * _WINDOWS:
+        return thinned(scene, roles, max_pixels)
+    tops, lefts = (np.linspace(0, size - side, _WINDOWS).astype(int) // side * side for size in geobox.shape)
+    with files_kept_open():
+        rows = [[read_scene(scene, roles, geobox[y : y + side, x : x + side], resampling="nearest") for x in lefts] for y in tops]
+    values, valid = (np.block([[getattr(part, name) for part in row] for row in rows]) for name in ("values", "valid"))
+    if valid.mean() < _LITTLE_DATA:
+        return thinned(scene, roles, max_pixels)
+    first = rows[0][0]
+    return Raster(values, valid, geobox.zoom_to(values.shape[1:]), first.bands, scene.time)
+
+
+def thinned(scene: Scene, roles: Sequence[str], max_pixels: int) -> Raster:
+    """Stored numbers of these layers, thinned out to at most `max_pixels`: one pixel of each block of them, as it is."""
+    geobox = scene.geobox(roles)
+    rows, cols = geobox.shape
+    factor = max(1.0, (rows * cols / max_pixels) ** 0.5)
+    small = geobox.zoom_to((max(1, int(rows / factor)), max(1, int(cols / factor)))) if factor > 1 else geobox
+    return read_scene(scene, roles, small, resampling="nearest")
+
+
+def quality_roles(scene: Scene) -> tuple[str, ...]:
+    """The roles to read for the sensor's quality table, planes in order; empty where the scene has none."""
+    planes = sorted((role for role in scene.roles if role.startswith("quality")), key=lambda role: int(role[len("quality") :] or 0))
+    return tuple(planes) if scene.sensor.quality is not None else ()
+
+
+def crs_name(crs: CRS | None) -> str:
+    """A CRS as people name it: `EPSG:32630` where it has a code, else its own name."""
+    if crs is None:
+        return "none"
+    return f"EPSG:{code}" if (code := crs.proj.to_epsg()) else str(crs.proj.name)
