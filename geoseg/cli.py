@@ -13,6 +13,7 @@ import rich_click as click
 from geoseg.commands.data import data
 from geoseg.commands.demo import demo
 from geoseg.commands.info import info, sensors
+from geoseg.commands.model import model
 from geoseg.commands.predict import predict
 from geoseg.commands.train import train
 from geoseg.errors import GeosegError, InputError
@@ -32,7 +33,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for member in (info, predict, train, demo, sensors, data):
+for member in (info, predict, train, demo, sensors, data, model):
     cli.add_command(member)
 
 

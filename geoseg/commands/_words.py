@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from geoseg.scenes.scene import Scene
 
 
+SCENE_WORDS = ("sensor", "bands", "scale", "offset", "unit", "convention", "mask", "mask_values")
+"""The arguments of `open_scene` that `scene_options` gives."""
+
+
 def scene_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options by which a user says what a scene's numbers mean."""
     for option in reversed(
@@ -23,10 +27,15 @@ def scene_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--offset", type=float, help="See --scale."),
             click.option("--unit", help="Unit of the numbers: reflectance, dB, 'linear power', amplitude, K, m."),
             click.option("--convention", type=click.Choice(["sigma0", "gamma0_ellipsoid", "gamma0_rtc"]), help="What radar refers to."),
+            click.option("--mask", help="Raster or polygons that say where the scene is not to be believed, beside its own quality layer."),
+            click.option("--mask-values", help="What of --mask masks, where it does not say so itself: 3,8,9 or '>40'."),
         )
     ):
         command = option(command)
     return command
+
+
+_FILES = {"mask"}
 
 
 def opening_words(given: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +43,8 @@ def opening_words(given: dict[str, Any]) -> dict[str, Any]:
     words = {name: value for name, value in given.items() if value is not None}
     if "bands" in words:
         words["bands"] = [word.strip() for word in words["bands"].split(",")]
+    for name in _FILES & words.keys():
+        words[name] = str(Path(words[name]).resolve())  # so that a map can be made again from elsewhere
     return words
 
 

@@ -10,7 +10,7 @@ import rich_click as click
 from click import get_current_context
 from click.core import ParameterSource
 
-from geoseg.commands._words import default_model, needed, open_source, opening_words, scene_options
+from geoseg.commands._words import SCENE_WORDS, default_model, needed, open_source, opening_words, scene_options
 from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ SOME_FAILED = 3
 @click.option("--crs", help="CRS of the map, such as EPSG:32633.")
 @click.option("--like", help="Raster whose grid the map shall have.")
 @click.option("--mask-classes", help="What the quality layer takes out: cloud,cloud_shadow,cirrus,snow,water,saturated,nodata or none.")
+@click.option("--cloud-model", help="Model package that maps cloud and shadow first; what it finds is masked.")
 @click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
 @click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
@@ -75,7 +76,7 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
     from geoseg.mapping.plan import MapOptions, plan_map
     from geoseg.models.package import ModelPackage
 
-    opening = {name: given.pop(name) for name in ("sensor", "bands", "scale", "offset", "unit", "convention")}
+    opening = {name: given.pop(name) for name in SCENE_WORDS}
     overwrite, dry_run = given.pop("overwrite"), given.pop("dry_run")
     given["batch"] = _batch(given["batch"])
     given["mask_classes"] = _mask_classes(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes

@@ -18,9 +18,10 @@ from geoseg.io.labels import read_labels
 from geoseg.legend import Legend
 from geoseg.preprocess.normalise import ChannelStatistics, without_statistics
 from geoseg.preprocess.prepare import Preparation, prepare
-from geoseg.preprocess.quality import Reason, quality_reasons
+from geoseg.preprocess.quality import Reason
 from geoseg.raster import Raster
-from geoseg.scenes.scene import Scene, quality_roles, read_scene
+from geoseg.scenes.masks import mask_roles, scene_reasons
+from geoseg.scenes.scene import Scene, read_scene
 
 Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
 """(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""
@@ -161,8 +162,7 @@ def _patch(raster: Raster, labels: NDArray[np.int64], preparation: Preparation) 
 
 def _read_unmasked_ground(scene: Scene, roles: Sequence[str], geobox: GeoBox) -> Raster:
     raster = read_scene(scene, roles, geobox)
-    quality = quality_roles(scene)
-    if not quality or scene.sensor.quality is None:
+    if not (roles := mask_roles(scene)):
         return raster
-    reasons = quality_reasons(read_scene(scene, quality, geobox), scene.sensor.quality)
+    reasons = scene_reasons(read_scene(scene, roles, geobox), scene)
     return replace(raster, valid=raster.valid & (reasons == Reason.OBSERVED))

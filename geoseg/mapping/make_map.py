@@ -15,6 +15,7 @@ from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml, polygons_qml
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.io.vectors import read_area, write_polygons
+from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
 from geoseg.mapping.record import describe_run, summarise, write_item
@@ -69,9 +70,12 @@ def make_map(
     names = result_names(plan)
     check_free(out, names.values(), overwrite=overwrite)
     area = _area(plan)
+    clouds = plan_clouds(plan)
     runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
     run = describe_run(plan, runtime, opened_with or {})
     with Staging(out) as folder:
+        if clouds is not None:
+            plan = masked_by_clouds(plan, clouds, folder / "parts", _area(clouds))
         parts = Parts(folder / "parts", plan)
         done = folder / "done"
         with gdal_env(_READING_CACHE_MB), closing(finished_rows(plan, runtime, area)) as rows:  # closes the scene's files, too

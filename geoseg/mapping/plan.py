@@ -25,7 +25,8 @@ from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import halo
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
-from geoseg.scenes.scene import Scene, quality_roles, sample_scene
+from geoseg.scenes.masks import mask_roles
+from geoseg.scenes.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
 
 _PROCESS_MB = 330
@@ -66,6 +67,8 @@ class MapOptions:
     """Raster file whose grid the map shall have."""
     mask_classes: tuple[QualityClass, ...] = DEFAULT_MASK_CLASSES
     """What the scene's quality layer, if it has one, takes out of the map."""
+    cloud_model: str | None = None
+    """Model package whose map of cloud and shadow masks the scene first."""
     mask_grow_m: float = 0.0
     """Masked ground is grown by this many metres."""
     picture: bool = True
@@ -106,8 +109,8 @@ class MapPlan:
 
     @property
     def quality_roles(self) -> tuple[str, ...]:
-        """The layers that take pixels out of the map; empty where there are none or nothing is to be masked."""
-        return quality_roles(self.scene) if self.options.mask_classes else ()
+        """The layers that take pixels out of the map: quality layers unless nothing is to be masked, and a mask from elsewhere."""
+        return mask_roles(self.scene, self.options.mask_classes)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -148,7 +151,7 @@ class MapPlan:
 def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
     """The plan of a map; raises PackageError or BandError where scene and package do not fit, with the figures."""
     asked = _asked_grid(scene, package, options)
-    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked), *_cloudy(scene)]
+    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked), *(_cloudy(scene) if options.cloud_model is None else ())]
     geobox = _averaged(asked, package, options)
     overlap = package.overlap if options.overlap is None else options.overlap
     tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
@@ -242,7 +245,7 @@ def _in_crs(geobox: GeoBox, options: MapOptions) -> GeoBox:
 def _cloudy(scene: Scene) -> list[str]:
     """A sentence where a scene without a quality layer looks cloudy."""
     roles = ("green", "red", "swir16")
-    if quality_roles(scene) or not set(roles) <= set(scene.roles):
+    if mask_roles(scene) or not set(roles) <= set(scene.roles):
         return []
     share = cloudy_share(sample_scene(scene, roles))
     if share is None or share <= CLOUDY_SHARE:

@@ -24,6 +24,7 @@ from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
 from geoseg.mapping.rasters import Parts
 from geoseg.mapping.runtimes import Runtime
+from geoseg.models.package import ModelPackage
 from geoseg.preprocess.quality import REASON_LEGEND, Reason
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -58,11 +59,19 @@ def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]
         "GEOSEG_VERSION": software["geoseg"],
         "GEOSEG_MODEL": f"{plan.package.name} sha256:{plan.package.checksum}",
         "GEOSEG_SCENE": plan.scene.product_id or plan.scene.name,
+        "GEOSEG_CLOUD_MODEL": _cloud_model(plan.options.cloud_model),
         "ATTRIBUTION": plan.scene.attribution,
     }
     given = {key: value for key, value in opened_with.items() if value is not None}
     inputs = tuple(_input_facts(path) for path in input_files(plan))
     return Run(command_line(plan, given), given, inputs, software, {key: value for key, value in tags.items() if value})
+
+
+def _cloud_model(path: str | None) -> str:
+    if path is None:
+        return ""
+    package = ModelPackage.open(path)
+    return f"{package.name} sha256:{package.checksum}"
 
 
 def input_files(plan: MapPlan) -> list[Path]:
@@ -178,7 +187,7 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
 
 def _option_files(options: MapOptions) -> dict[str, str]:
     """The options that name files, so that they are found from any folder."""
-    named = {name: getattr(options, name) for name in ("aoi", "exclude", "like")}
+    named = {name: getattr(options, name) for name in ("aoi", "exclude", "like", "cloud_model")}
     return {name: _absolute(path) for name, path in named.items() if path is not None}
 
 

@@ -17,8 +17,9 @@ from geoseg.mapping.blending import RowBlender
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.runtimes import Runtime
 from geoseg.preprocess.prepare import prepare
-from geoseg.preprocess.quality import Reason, grow_reasons, quality_reasons
+from geoseg.preprocess.quality import Reason, grow_reasons
 from geoseg.raster import Raster
+from geoseg.scenes.masks import scene_reasons
 from geoseg.scenes.scene import read_scene, sample_scene
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
@@ -136,11 +137,8 @@ class _Window:
         quality = plan.quality_roles
         roles = tuple(dict.fromkeys((*plan.roles, *plan.picture_roles, *quality)))
         raw = read_scene(plan.scene, roles, self._geobox(rows, margin))
-        reason = np.full(raw.geobox.shape, Reason.OBSERVED, np.uint8)
-        table = plan.scene.sensor.quality
-        if quality and table is not None:
-            reason = quality_reasons(raw.select(*quality), table, plan.options.mask_classes)
-            reason = grow_reasons(reason, plan.grow_pixels) if any(plan.grow_pixels) else reason
+        reason = scene_reasons(raw, plan.scene, plan.options.mask_classes)
+        reason = grow_reasons(reason, plan.grow_pixels) if quality and any(plan.grow_pixels) else reason
         prepared = prepare(raw, plan.package.preparation, reason != Reason.OBSERVED)
         missing = ~raw.select(*plan.roles).valid_everywhere | ((reason == Reason.OBSERVED) & ~prepared.valid_everywhere)
         reason[missing] = Reason.NO_DATA

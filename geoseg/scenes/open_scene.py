@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoseg.errors import BandError, SceneError
+from geoseg.errors import BandError, InputError, SceneError
 from geoseg.scenes.arrays import is_array, write_array
 from geoseg.scenes.file_bands import RasterFile, open_files
+from geoseg.scenes.masks import with_mask
 from geoseg.scenes.products import Product, find_product, time_in_name
 from geoseg.scenes.radiometry import Override, doubts, settle
 from geoseg.scenes.recognise import (
@@ -25,14 +26,13 @@ from geoseg.scenes.recognise import (
     recognise_colours,
     spellings,
 )
+from geoseg.scenes.scene import Layer, Scene, crs_name
 from geoseg.scenes.sources import Source, find_source, safe_name
 from geoseg.scenes.stac_items import is_item, read_item
 from geoseg.sensors import SENSORS, Band, Convention, Sensor, get_sensor
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
-
-from geoseg.scenes.scene import Layer, Scene, crs_name
 
 
 def open_scene(
@@ -44,6 +44,8 @@ def open_scene(
     offset: float | None = None,
     unit: str | None = None,
     convention: Convention | None = None,
+    mask: str | Path | None = None,
+    mask_values: str | None = None,
 ) -> Scene:
     """The scene behind a file, folder, zip or tar, list of files, VRT, STAC Item, NetCDF, Zarr, `/vsi…` path or xarray array.
 
@@ -51,16 +53,29 @@ def open_scene(
     in the order of the files (`-` skips one), or `role=NUMBER` or `role=FILE[:NUMBER]` for some. `scale`, `offset` (physical value =
     scale x stored number + offset; a scale alone means no offset), `unit` and `convention` override what files and table say.
 
+    `mask` is a raster or polygons that say where the scene is not to be believed, `mask_values` what of it masks (`geoseg.scenes.masks`).
+
     Nothing is read but a few thousand pixels where the meaning depends on them. Raises SceneError for files that cannot be used and
     BandError, with what was found and how to name it, where the meaning of the bands stays unclear.
     """
-    named = get_sensor(sensor) if sensor else None
+    scene = _open(source, get_sensor(sensor) if sensor else None, bands, Override(scale, offset, unit, convention))
+    if mask is not None:
+        scene = with_mask(scene, mask, values=mask_values)
+    elif mask_values is not None:
+        raise InputError("--mask-values was given without --mask; name the file that holds these values")
+    return scene
+
+
+# ---------------------------------------------------------------- below: files, bands, doubts
+
+
+def _open(source: Any, named: Sensor | None, bands: Sequence[str] | None, override: Override) -> Scene:
+    """The scene as its files and the user's words for them have it."""
     given, hints, product = _locate(source, named)
     files = open_files(given.paths)
     _check_one_crs(files, given)
     chosen, clear = _recognise(files, hints, product, named, bands, given)
     found = one_each(clear)
-    override = Override(scale, offset, unit, convention)
     layers = tuple(Layer(settle(item, chosen, product, hints, override), item.at.path, item.at.index, item.because) for item in found)
     time = product.time or time_in_name(given.name)
     return Scene(
@@ -78,9 +93,6 @@ def open_scene(
         ),
         stack=tuple(map(str, source)) if isinstance(source, (list, tuple)) else (),
     )
-
-
-# ---------------------------------------------------------------- below: files, bands, doubts
 
 
 def _locate(source: Any, named: Sensor | None) -> tuple[Source, Hints, Product]:

@@ -53,6 +53,8 @@ class Layer:
     """How the meaning was found, such as `band description 'B04'`."""
     reader: LayerReader | None = None
     """Who computes the pixels; None where the file holds them. Layers of one path have one reader."""
+    added: bool = False
+    """Laid over the scene from elsewhere, such as a mask or terrain: its grid never becomes the scene's."""
 
     def geobox(self) -> GeoBox:
         """The grid of the layer."""
@@ -98,9 +100,13 @@ class Scene:
         )
 
     def geobox(self, roles: Sequence[str] | None = None) -> GeoBox:
-        """The grid of the finest of these layers (of all, where none are named; the first of equals), origin and edges untouched."""
+        """The grid of the finest of these layers (of all, where none are named; the first of equals), origin and edges untouched.
+
+        Layers that were laid over the scene count only where there are no others.
+        """
         layers = self.layers if roles is None else [self.layer(role) for role in roles]
-        grids = [layer.geobox() for layer in {layer.path: layer for layer in layers}.values()]
+        own = [layer for layer in layers if not layer.added] or layers
+        grids = [layer.geobox() for layer in {layer.path: layer for layer in own}.values()]
         finest: GeoBox = min(grids, key=lambda grid: round(abs(grid.affine.determinant), 12))
         return finest
 

@@ -1,0 +1,56 @@
+"""A cloud map of the scene, made with a model package of its own before the map itself, where no mask is given."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from geoseg.errors import InputError, PackageError
+from geoseg.io.class_maps import class_profile
+from geoseg.io.cog import RowWriter
+from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
+from geoseg.mapping.rows import Area, finished_rows
+from geoseg.mapping.runtimes import open_runtime
+from geoseg.models.package import ModelPackage, Output
+from geoseg.scenes.masks import MASK, masking_names, with_mask
+
+_SHARED = ("aoi", "exclude", "runtime", "threads")
+"""Options of the map that hold for its cloud map, too."""
+
+
+def plan_clouds(plan: MapPlan) -> MapPlan | None:
+    """The plan of the cloud map that the options ask for, on its own grid; None where they ask for none.
+
+    Raises what `plan_map` raises where the cloud model does not fit the scene, PackageError for a package without a class of cloud
+    or shadow, and InputError where a mask was given as well.
+    """
+    path = plan.options.cloud_model
+    if path is None:
+        return None
+    if MASK in plan.scene.roles:
+        raise InputError("both --mask and --cloud-model were given; leave one out")
+    package = ModelPackage.open(path)
+    _cloud_output(package)
+    options = replace(MapOptions(picture=False, mask_classes=()), **{name: getattr(plan.options, name) for name in _SHARED})
+    return plan_map(plan.scene, package, options)
+
+
+def masked_by_clouds(plan: MapPlan, clouds: MapPlan, folder: Path, area: Area) -> MapPlan:
+    """The same plan with its scene masked by a cloud map, which is written into `folder`; clouds are mapped inside `area` only."""
+    path, output = folder / "clouds.tif", _cloud_output(clouds.package)
+    runtime = open_runtime(clouds.package, clouds.options.runtime, threads=clouds.options.threads)
+    with RowWriter(path, clouds.geobox, **class_profile(output.legend)) as file, closing(finished_rows(clouds, runtime, area)) as rows:
+        for finished in rows:
+            classes = finished.scores[output.name].argmax(axis=0)
+            file.append(output.legend.to_codes(classes, finished.observed)[None])
+    told = tuple(f"cloud model: {warning}" for warning in clouds.warnings if warning not in plan.warnings)
+    return replace(plan, scene=with_mask(plan.scene, path), warnings=(*plan.warnings, *told))
+
+
+def _cloud_output(package: ModelPackage) -> Output:
+    """The first output with a class whose name says that it masks."""
+    for output in package.outputs:
+        if output.kind == "classes" and masking_names(output.legend):
+            return output
+    raise PackageError(f"{package.title} ({package.path}) has no class called cloud or shadow; give a cloud model with --cloud-model")
