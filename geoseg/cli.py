@@ -10,10 +10,12 @@ import traceback
 
 import rich_click as click
 
+from geoseg.commands.composite import composite
 from geoseg.commands.data import data
 from geoseg.commands.demo import demo
+from geoseg.commands.icechart import icechart
 from geoseg.commands.info import info, sensors
-from geoseg.commands.model import model
+from geoseg.commands.models import models
 from geoseg.commands.predict import predict
 from geoseg.commands.train import train
 from geoseg.errors import GeosegError, InputError
@@ -33,7 +35,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for member in (info, predict, train, demo, sensors, data, model):
+for member in (info, predict, train, demo, sensors, data, models, icechart, composite):
     cli.add_command(member)
 
 

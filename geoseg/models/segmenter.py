@@ -2,6 +2,7 @@
 
     {"family": "smp.Unet", "encoder": "tu-mobilenetv3_small_050", "in_channels": 9, "classes": 2}
     {"family": "smp.Unet", "encoder": "resnet18", "in_channels": 4, "outputs": {"ice": 6, "floe_size": 7}}
+    {"family": "autoice.UNet", "in_channels": 3, "outputs": {"concentration": 11, "stage": 6, "floe": 7}, "skips": false}
 
 `smp.` families are those of segmentation-models-pytorch; what else stands in the description (`decoder_channels`,
 `encoder_depth` …) goes to that network as it is. A description never makes anything be downloaded.
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from geoseg.backbones.autoice_unet import AutoIceUNet
 from geoseg.errors import PackageError, require
 
 Scores = dict[str, torch.Tensor]
@@ -27,7 +29,8 @@ DEFAULT_OUTPUT = "classes"
 
 _SMP_FAMILIES = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer")
 _OURS = ("family", "encoder", "in_channels", "classes", "outputs")
-_NOT_OFFERED = ("encoder_name", "encoder_weights", "self", "kwargs")
+_AUTOICE = "autoice.UNet"
+_NOT_OFFERED = ("in_channels", "planes", "encoder_name", "encoder_weights", "self", "kwargs")
 
 
 class OutputKind(Protocol):
@@ -54,7 +57,8 @@ class Segmenter(nn.Module):
     @property
     def stride(self) -> int:
         """Rows and columns of an image are multiples of this: the network's coarsest step in pixels."""
-        return int(getattr(getattr(self.network, "encoder", None), "output_stride", 32))
+        own = getattr(self.network, "stride", None)
+        return int(own if own is not None else getattr(getattr(self.network, "encoder", None), "output_stride", 32))
 
     def forward(self, image: torch.Tensor) -> Scores:
         """Logits (or quantities) by output, (batch, plane, row, col), for an image (batch, channel, row, col)."""
@@ -95,7 +99,7 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
     Gives output name → logits or quantity. Raises PackageError for an unknown family, encoder or option.
     """
     family = str(architecture.get("family", ""))
-    known = [f"smp.{name}" for name in _SMP_FAMILIES]
+    known = [_AUTOICE, *(f"smp.{name}" for name in _SMP_FAMILIES)]
     if family not in known:
         near = difflib.get_close_matches(family, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -103,9 +107,12 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
     if "in_channels" not in architecture:
         raise PackageError("the architecture does not say 'in_channels', the number of planes that the network receives")
     outputs = output_planes(architecture)
+    options = {name: value for name, value in architecture.items() if name not in _OURS}
+    if family == _AUTOICE:
+        _check_options(AutoIceUNet, family, options)
+        return Segmenter(AutoIceUNet(int(architecture["in_channels"]), sum(outputs.values()), **options), outputs)
     smp = require("segmentation_models_pytorch", extra="train")
     network = getattr(smp, family.removeprefix("smp."))
-    options = {name: value for name, value in architecture.items() if name not in _OURS}
     _check_options(network, family, options)
     try:
         built: nn.Module = network(

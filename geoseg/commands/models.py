@@ -1,4 +1,4 @@
-"""`geoseg model`: what a model package is, and published networks as packages."""
+"""`geoseg models`: what a model package is, and published networks as packages."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 import rich_click as click
 
 PUBLISHED = ("csmask-l1c", "csmask-l2a")
-"""Networks of others that `geoseg model fetch` knows."""
+"""Networks of others that `geoseg models fetch` knows."""
 
 
 @click.group()
-def model() -> None:
+def models() -> None:
     """Model packages: what one is, and published networks as packages."""
 
 
-@model.command("show")
+@models.command("info")
 @click.argument("package")
-def show_model(package: str) -> None:
+def model_info(package: str) -> None:
     """Print the card of a model package: bands, classes, licence, what it was trained and tested on."""
     from geoseg.models.package import CARD, ModelPackage
 
     click.echo(ModelPackage.open(package).read(CARD).decode())
 
 
-@model.command("fetch")
+@models.command("fetch")
 @click.argument("name", type=click.Choice(PUBLISHED))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new model package: a folder, or a .zip.")
 def fetch_model(name: str, out: Path) -> None:
