@@ -71,6 +71,11 @@ class Placement:
         row, col = back.d * origin.c + back.e * origin.f, back.a * origin.c + back.b * origin.f
         return linear, round(row * _LATTICE_STEPS) / _LATTICE_STEPS, round(col * _LATTICE_STEPS) / _LATTICE_STEPS
 
+    @property
+    def origin(self) -> tuple[float, float]:
+        """(row, col) of the target's first pixel, counted from the CRS's zero: so counted, a pixel has one place in every window."""
+        return self._lattice[1:]
+
     @cached_property
     def separable(self) -> bool:
         """Whether source rows depend on target rows alone, and columns on columns: one CRS, neither turned against the other."""
