@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,29 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import LabelError
 from geoseg.ground import pixel_areas_m2
-from geoseg.io.categories import category_names, category_tags, write_categories
+from geoseg.io.categories import category_tags, write_categories
 from geoseg.io.cog import write_cog
+from geoseg.io.geotiff import read_raster
+from geoseg.io.legends import NamedCode, Names, is_a_class, make_legend, names_in, names_of_table
 from geoseg.io.opening import dataset_geobox, opened
 from geoseg.io.qgis import write_style
 from geoseg.io.qgis_styles import classes_qml
-from geoseg.legend import Legend, LegendClass
+from geoseg.legend import Legend
+from geoseg.sensors import Band
 
-_AREA_ROWS = 512
+NOT_OBSERVED, UNNAMED = -1, -2
+"""Stand for the index of a class where there is none: no data, and a number without a name."""
+
+_AREA_SIDE = 512
+_LOOK_PIXELS = 512
+_BAND = Band("class", "class", unit="class")
+_LEGEND_FILES = (".json", ".csv", ".txt", ".qml")
 
 
 @dataclass(frozen=True)
@@ -36,19 +46,36 @@ class ClassMap:
     geobox: GeoBox
 
 
-def open_class_map(path: str | Path) -> ClassMap:
+def open_class_map(path: str | Path, *, legend: str | Path | None = None) -> ClassMap:
     """The class map in a GeoTIFF of geoseg's, or in any raster of whole numbers that names its classes.
 
-    Names come from the tag CLASS_NAMES or from GDAL's category names, colours from the file's colour table where it has one.
+    The numbers may be stored as integers of any width or as floating point, as raster calculators write them. Names are those that
+    `names_in` finds; `legend`, a file as `names_of_table` reads it or another class map, names the codes that are left.
     LabelError where the file holds no whole numbers or names no classes.
     """
     with opened(str(path)) as file:
-        if file.count != 1 or np.dtype(file.dtypes[0]).kind != "u":
+        _check_one_band(file, str(path))
+        names = {**(_names_elsewhere(legend) if legend is not None else {}), **names_in(file, str(path))}
+        if not names:
             raise LabelError(
-                f"{path} has {file.count} band(s) of {file.dtypes[0]}; "
-                "expected a class map: one band of unsigned whole numbers (uint8, uint16)"
+                f"{path} does not say which classes its numbers are; give them with --legend (.json, .csv, a .qml that QGIS saved, or the "
+                'class map from which it was made), or inside the file as category names or as a tag CLASS_NAMES such as {"1": "water"}'
             )
-        return ClassMap(str(path), _legend(file, str(path)), dataset_geobox(file))
+        _check_whole(file, str(path))
+        return ClassMap(str(path), make_legend(names, nodata=file.nodata, colours=_colours(file, names)), dataset_geobox(file))
+
+
+def read_class_indices(classes: ClassMap, geobox: GeoBox) -> NDArray[np.int32]:
+    """(row, col) place in the legend of each pixel's class on `geobox`, by the nearest pixel of the map.
+
+    NOT_OBSERVED where the map has no data, a class called `no data` or does not reach; UNNAMED where it holds a number that its
+    legend does not name.
+    """
+    raster = read_raster(classes.path, {1: _BAND}, geobox, resampling="nearest")
+    stored, valid = raster.values[0], raster.valid[0]
+    if stored.dtype.kind == "f":
+        _refuse_fractions(stored[valid], classes.path)
+    return np.where(valid, _looked_up(stored, classes.legend), np.int32(NOT_OBSERVED))
 
 
 def class_profile(legend: Legend) -> dict[str, Any]:
@@ -75,10 +102,10 @@ def areas_m2(part: Path, codes: Iterable[int], geobox: GeoBox) -> dict[int, floa
     wanted = tuple(codes)
     totals = np.zeros(max(wanted) + 1)
     with rasterio.open(part) as file:
-        for top in range(0, file.height, _AREA_ROWS):
-            height = min(_AREA_ROWS, file.height - top)
-            values = file.read(1, window=Window(0, top, file.width, height))
-            totals += sum_by_code(values, geobox[top : top + height, :], len(totals))
+        for top, left in product(range(0, file.height, _AREA_SIDE), range(0, file.width, _AREA_SIDE)):
+            height, width = min(_AREA_SIDE, file.height - top), min(_AREA_SIDE, file.width - left)
+            values = file.read(1, window=Window(left, top, width, height))
+            totals += sum_by_code(values, geobox[top : top + height, left : left + width], len(totals))
     return {code: float(totals[code]) for code in wanted}
 
 
@@ -88,38 +115,60 @@ def sum_by_code(values: NDArray[Any], geobox: GeoBox, length: int) -> NDArray[np
     return np.asarray(np.bincount(values.ravel(), weights=weights.ravel(), minlength=length)[:length], dtype=np.float64)
 
 
-# ---------------------------------------------------------------- below: the legend of a file
+# ---------------------------------------------------------------- below: what a file must be, and its colours
 
 
-def _legend(file: DatasetReader, path: str) -> Legend:
-    names = _names(file, path)
-    if not names:
-        raise LabelError(
-            f"{path} does not say which classes its numbers are; expected category names as geoseg, GDAL and QGIS write them "
-            '(a side file .tif.aux.xml), or a tag CLASS_NAMES such as {"1": "water"}'
-        )
-    nodata = file.nodata if file.nodata is not None else 255
-    colours = _colours(file)
-    spare = Legend.from_names(list(names.values())).classes
-    classes = []
-    for index, (code, name) in enumerate(sorted(names.items())):
-        colour, alpha = colours.get(code, (spare[index].colour, 255))
-        classes.append(LegendClass(index, code, name, colour, background=alpha == 0))
-    return Legend(tuple(classes), nodata=int(nodata))
+def _looked_up(stored: NDArray[Any], legend: Legend) -> NDArray[np.int32]:
+    """The index of each number of a raster, UNNAMED where the legend has no such code."""
+    indices = np.array([one.index if is_a_class(one.name) else NOT_OBSERVED for one in legend.classes], np.int32)
+    codes = np.asarray(legend.codes)
+    if stored.dtype.kind == "u" and stored.dtype.itemsize <= 2:
+        table = np.full(np.iinfo(stored.dtype).max + 1, UNNAMED, np.int32)
+        possible = codes < len(table)
+        table[codes[possible]] = indices[possible]
+        looked_up: NDArray[np.int32] = table[stored]
+        return looked_up
+    order = np.argsort(codes)
+    at = order[np.minimum(np.searchsorted(codes[order], stored), len(codes) - 1)]
+    return np.where(codes[at] == stored, indices[at], np.int32(UNNAMED))
 
 
-def _names(file: DatasetReader, path: str) -> Mapping[int, str]:
-    """Code → name."""
-    if told := file.tags().get("CLASS_NAMES"):
-        return {int(code): str(name) for code, name in json.loads(told).items()}
-    listed = category_names(Path(path))
-    return {code: name for code, name in enumerate(listed) if name and code != file.nodata}
+def _check_one_band(file: DatasetReader, path: str) -> None:
+    kinds = [np.dtype(dtype).kind for dtype in file.dtypes]
+    with_alpha = file.count == 2 and file.colorinterp[1] == ColorInterp.alpha
+    if (file.count != 1 and not with_alpha) or kinds[0] not in "uif":
+        hint = "; if it is a rendered picture of a map, export the raw data instead" if file.count in (3, 4) else ""
+        raise LabelError(f"{path} has {file.count} band(s) of {file.dtypes[0]}; expected a class map: one band of whole numbers{hint}")
 
 
-def _colours(file: DatasetReader) -> dict[int, tuple[str, int]]:
-    """Code → colour and opacity of the file's colour table; empty where it has none."""
+def _check_whole(file: DatasetReader, path: str) -> None:
+    """A coarse look at a raster of floating point numbers: do they look like codes?"""
+    if np.dtype(file.dtypes[0]).kind == "f":
+        shape = (min(file.height, _LOOK_PIXELS), min(file.width, _LOOK_PIXELS))
+        _refuse_fractions(file.read(1, out_shape=shape, masked=True).compressed(), path)
+
+
+def _refuse_fractions(numbers: NDArray[np.floating[Any]], path: str) -> None:
+    fractions = numbers[np.isfinite(numbers) & (numbers != np.rint(numbers))]
+    if fractions.size:
+        raise LabelError(f"{path} holds numbers such as {fractions[0]:g}; expected a class map: whole numbers, one for each class")
+
+
+def _names_elsewhere(path: str | Path) -> Names:
+    """The names in a legend's own file, or in another class map."""
+    if Path(path).suffix.lower() in _LEGEND_FILES or not Path(path).is_file():
+        return names_of_table(path)
+    return {one.code: NamedCode(one.name, one.colour, one.background) for one in open_class_map(path).legend.classes}
+
+
+def _colours(file: DatasetReader, names: Names) -> Names:
+    """What the file's colour table says of these codes; empty where it has none."""
     try:
         table = file.colormap(1)
     except ValueError:
         return {}
-    return {code: (f"#{red:02x}{green:02x}{blue:02x}", alpha) for code, (red, green, blue, alpha) in table.items()}
+    shown = {code: table[code] for code in names if code in table}
+    return {
+        code: NamedCode(names[code].name, f"#{red:02x}{green:02x}{blue:02x}", alpha == 0)
+        for code, (red, green, blue, alpha) in shown.items()
+    }

@@ -1,0 +1,71 @@
+"""Scores as files: a band for each class, counted in steps of 1/250 so that a byte holds one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.io.opening import opened
+from geoseg.legend import Legend
+
+SCORE_STEPS = 250
+"""A score of 1 is stored as this; the scale tag says so."""
+_NO_SCORE = 255
+_KINDS = {True: "score of ", False: "uncalibrated score of "}
+"""What a band's name begins with, by whether its scores are calibrated."""
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """The scores of a map on disk; holds no pixels."""
+
+    path: str
+    bands: tuple[int, ...]
+    """The band, counted from 1, of each class in the order of the legend that was asked for."""
+    scale: float
+    """Score = scale x stored number + offset, in all bands."""
+    offset: float
+    calibrated: bool
+
+
+def open_scores(path: str | Path, legend: Legend) -> ScoreFile:
+    """The scores in a file of geoseg's, its bands found by the names of the legend's classes.
+
+    InputError where a class has no band, or bands are counted in different steps; SceneError where the file cannot be read.
+    """
+    with opened(str(path)) as file:
+        names = [text or "" for text in file.descriptions]
+        scales = set(zip(file.scales, file.offsets, strict=True))
+    calibrated = any(name.startswith(_KINDS[True]) for name in names)
+    wanted = [f"{_KINDS[calibrated]}{name}" for name in legend.names]
+    if missing := [name for name in wanted if name not in names]:
+        raise InputError(f"{path} has no band {missing[0]!r}; expected the scores of {', '.join(legend.names)}")
+    if len(scales) > 1:
+        raise InputError(f"{path} counts its bands in different steps; expected scores as `geoseg predict --scores` writes them")
+    ((scale, offset),) = scales
+    return ScoreFile(str(path), tuple(names.index(name) + 1 for name in wanted), scale, offset, calibrated)
+
+
+def score_profile(legend: Legend, *, calibrated: bool) -> dict[str, Any]:
+    """What `RowWriter` and `BlockWriter` need to know of a raster with the score of each class."""
+    count = len(legend)
+    return {
+        "count": count,
+        "dtype": np.uint8,
+        "nodata": _NO_SCORE,
+        "descriptions": tuple(f"{_KINDS[calibrated]}{name}" for name in legend.names),
+        "scales": (1 / SCORE_STEPS,) * count,
+        "offsets": (0.0,) * count,
+    }
+
+
+def stored_scores(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Scores from 0 to 1 (class, row, col) as such a raster holds them; no score where not `observed` (row, col)."""
+    steps = np.rint(np.clip(scores, 0, 1) * SCORE_STEPS).astype(np.uint8)
+    steps[:, ~observed] = _NO_SCORE
+    return steps
