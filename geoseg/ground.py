@@ -29,6 +29,8 @@ LONGEST_EDGE_M = 5000.0
 _NODES = 12
 """Chebyshev nodes along an axis: pixel areas are smooth, so that 12 give them to 1e-9 over a continent."""
 _GEOMETRIES_AT_ONCE = 50_000
+_NEAR_POLE = 89.999
+"""Degrees of latitude up to which east and north are told apart."""
 _NEAR_DEGREES = 0.25
 """An equal-area projection is centred this near: the strips of one map then share one, which takes 30 ms to make."""
 
@@ -50,6 +52,40 @@ def metres_to_crs(place: GeoBox | Sequence[float] | NDArray[np.float64], crs: An
     half = 5e-5 if horizontal(crs).is_geographic else 5.0
     across, along = _lengths_m([(x - half, y), (x + half, y), (x, y - half), (x, y + half)], crs)
     return metres * 2 * half / float(np.sqrt(across * along))
+
+
+def local_scale(places: NDArray[np.float64], crs: Any) -> NDArray[np.float64]:
+    """(place, 2) metres on the ground of one unit of `crs` along x and along y, around places given as (place, 2) x and y."""
+    half = 5e-5 if horizontal(crs).is_geographic else 5.0
+    to_degrees, geod = _lonlat(crs)
+    scales = []
+    for step in (np.array([half, 0.0]), np.array([0.0, half])):
+        lon, lat = to_degrees.transform(*np.concatenate([places - step, places + step]).T)
+        count = len(places)
+        _, _, metres = geod.inv(lon[:count], lat[:count], lon[count:], lat[count:])
+        scales.append(np.asarray(metres) / (2 * half))
+    return np.stack(scales, axis=1)
+
+
+def ground_directions(places: NDArray[np.float64], crs: Any) -> NDArray[np.float64]:
+    """(place, 2, 2) ground metres to the east and to true north (last axis) of one unit of `crs` along x and along y (middle axis).
+
+    `places` are (place, 2) x and y; NaN where the CRS cannot describe one, and beyond a pole as beside it.
+    """
+    half = 5e-4 if (degrees := horizontal(crs).is_geographic) else 50.0
+    to_degrees, geod = _lonlat(crs)
+    if degrees:
+        places = np.column_stack([places[:, 0], np.clip(places[:, 1], -_NEAR_POLE, _NEAR_POLE)])
+    directions = np.full((len(places), 2, 2), np.nan)
+    for axis, step in enumerate(np.diag([half, half])):
+        starts, ends = (np.column_stack(to_degrees.transform(*np.transpose(at))) for at in (places - step, places + step))
+        known = np.isfinite(starts).all(axis=1) & np.isfinite(ends).all(axis=1)
+        there, back, metres = geod.inv(*starts[known].T, *ends[known].T)
+        length, there, back = np.asarray(metres) / (2 * half), np.radians(there), np.radians(back)
+        # The direction in the middle: north turns on the way from start to end.
+        towards = np.column_stack([np.sin(there) - np.sin(back), np.cos(there) - np.cos(back)]) / 2
+        directions[known, axis] = length[:, np.newaxis] * towards
+    return directions
 
 
 def pixel_areas_m2(geobox: GeoBox) -> NDArray[np.float64]:

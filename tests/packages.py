@@ -114,6 +114,27 @@ def ice_chart_package(folder: Path, roles: Sequence[str] = ("hh", "hv"), **chang
     return _package(folder, roles, nodes, tensors, outputs, changes)
 
 
+def building_package(folder: Path, *, separator: str | None = None, **changes: Any) -> ModelPackage:
+    """Building where the first of two channels, `red` and `nir`, exceeds 0.5; `nir` is what a second output gives.
+
+    `separator` is `edges` (classes "inside" and "edge", whose scores are 1 - nir and nir), `distance` (in m), or None.
+    """
+    roles = ("red", "nir")
+    nodes, tensors = _conv("image", "logits", np.array([[-1000.0, 0], [1000, 0]])[:, :, None, None], np.array([500.0, -500]))
+    nodes.append(helper.make_node("Softmax", ["logits"], ["classes"], axis=1))
+    outputs = [Output.from_legend("classes", Legend.from_names(["ground", "building"]))]
+    if separator == "edges":
+        outputs.append(Output.from_legend("edges", Legend.from_names(["inside", "edge"])))
+        more = _conv("image", "edges", np.array([[0.0, -1], [0, 1]])[:, :, None, None], np.array([1.0, 0]))
+    elif separator == "distance":
+        outputs.append(Output(name="distance", kind="quantity", unit="m", range=(0.0, 1000.0)))
+        more = _conv("image", "distance", np.array([[0.0, 1]])[:, :, None, None], np.zeros(1))
+    else:
+        more = [], []
+    fine = {"pixel_size_m": 0.3, "pixel_size_range_m": (0.1, 20.0)}
+    return _package(folder, roles, nodes + more[0], tensors + more[1], outputs, {**fine, **changes})
+
+
 def describe(roles: Sequence[str], outputs: Sequence[Output], **changes: Any) -> ModelDescription:
     """A description for tests: 10 m pixels (5…20), tiles of 64 with overlap 16 and stride 1; `changes` replace its fields."""
     fields: dict[str, Any] = {

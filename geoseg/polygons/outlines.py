@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,21 @@ from rasterio.windows import Window
 from geoseg.errors import InputError, SceneError
 from geoseg.ground import corners_to_map, geodesic_area_m2, metres_to_crs
 from geoseg.legend import Legend
+from geoseg.polygons.buildings import square_buildings
 from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips
+from geoseg.polygons.touching import codes_of_pieces
 from geoseg.polygons.trace import OUTSIDE, trace_outlines
 
 
-def trace_polygons(classes: Path, legend: Legend, *, scores: Path | None = None, simplify_m: float = 0.0) -> GeoDataFrame:
+def trace_polygons(
+    classes: Path,
+    legend: Legend,
+    *,
+    scores: Path | None = None,
+    simplify_m: float = 0.0,
+    square: Collection[int] = (),
+    pieces: Path | None = None,
+) -> GeoDataFrame:
     """One polygon for each region of a class map, in the map's CRS, in the order of the regions' first pixels.
 
     Columns: `class_code`, `class_name`, `area_m2` (on the ground), `mean_score` (0…1, of the polygon's own class; only with
@@ -30,31 +40,43 @@ def trace_polygons(classes: Path, legend: Legend, *, scores: Path | None = None,
     `scores` holds one band for each class in the legend's order on the same grid; its scale and offset are applied.
     `simplify_m` is a tolerance in metres on the ground: corners go whose triangle with their neighbours is smaller than its
     square. Borders are simplified once for both sides, so no gaps and no overlaps arise; `area_m2` is then that of the
-    polygon as written. Raises InputError for a negative tolerance or a code that is not in the legend, SceneError for
-    scores on another grid.
+    polygon as written.
+
+    Outlines of the class codes in `square` get right angles where `squares.py` allows it; a column `squared` then says which did.
+    The other classes follow them, so that no polygons overlap. `pieces` is the map after `touching.split_touching`: its
+    regions are traced.
+
+    Raises InputError for a negative tolerance or a code that is not in the legend, SceneError for scores on another grid.
     """
     if simplify_m < 0:
         raise InputError(f"a tolerance of {simplify_m:g} m was given; expected 0 or more, in metres on the ground")
-    regions = find_regions(classes)
-    which, _ = legend.to_indices(regions.codes)
+    divided = pieces or classes
+    regions = find_regions(divided)
+    codes = regions.codes if pieces is None else codes_of_pieces(regions.codes)
+    which, _ = legend.to_indices(codes)
     geobox = map_geobox(classes)
     crs = rasterio.crs.CRS.from_wkt(geobox.crs.to_wkt()) if geobox.crs is not None else None
     transform = geobox.affine
     upright = transform.determinant < 0  # rows are drawn downwards on the map, so that outer rings turn as OGC wants them
-    outlines = trace_outlines(_numbered(classes, regions, legend.nodata), nodes=simplify_m > 0, clockwise=not upright)
+    outlines = trace_outlines(_numbered(divided, regions, legend.nodata), nodes=simplify_m > 0 or bool(square), clockwise=not upright)
     corners = corners_to_map(transform, outlines.col, outlines.row)
     offsets = (outlines.ring_offsets, outlines.polygon_offsets)
     geometry = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, offsets)
     columns: dict[str, Any] = {
-        "class_code": regions.codes[outlines.regions].astype(np.int32),
+        "class_code": codes[outlines.regions].astype(np.int32),
         "class_name": np.asarray(legend.names, dtype=object)[which[outlines.regions]],
         "area_m2": regions.areas_m2[outlines.regions],
     }
     if scores is not None:
-        columns["mean_score"] = _mean_scores(scores, classes, regions, which)[outlines.regions]
+        columns["mean_score"] = _mean_scores(scores, divided, regions, which)[outlines.regions]
     if simplify_m > 0 and len(geometry):
         geometry = shapely.coverage_simplify(geometry, metres_to_crs(geobox, geobox.crs, simplify_m))
         columns["area_m2"] = geodesic_area_m2(geometry, geobox.crs)
+    if square:
+        before = geometry
+        geometry, columns["squared"] = square_buildings(geometry, outlines, np.isin(columns["class_code"], list(square)), geobox)
+        moved = np.flatnonzero(geometry != before)
+        columns["area_m2"][moved] = geodesic_area_m2(geometry[moved], geobox.crs)
     return GeoDataFrame(columns, geometry=geometry, crs=crs)
 
 
