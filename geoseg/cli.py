@@ -13,11 +13,15 @@ import rich_click as click
 from geoseg.commands.composite import composite
 from geoseg.commands.data import data
 from geoseg.commands.demo import demo
+from geoseg.commands.despeckle import despeckle
+from geoseg.commands.diff import diff
 from geoseg.commands.icechart import icechart
 from geoseg.commands.info import info, sensors
 from geoseg.commands.models import models
+from geoseg.commands.mosaic import mosaic
 from geoseg.commands.predict import predict
 from geoseg.commands.train import train
+from geoseg.commands.zones import zones
 from geoseg.errors import GeosegError, InputError
 
 INTERRUPTED = 130
@@ -35,7 +39,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for member in (info, predict, train, demo, sensors, data, models, icechart, composite):
+for member in (info, predict, train, demo, sensors, data, models, icechart, composite, despeckle, diff, mosaic, zones):
     cli.add_command(member)
 
 

@@ -15,6 +15,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from geoseg.mapping.make_map import Prediction
     from geoseg.mapping.plan import MapPlan
+    from geoseg.maps.difference import Difference
+    from geoseg.maps.mosaic import Mosaic
+    from geoseg.stacks.composite import Composite
+    from geoseg.stacks.despeckle import Despeckled
 
 _PLAIN_WIDTH = 120
 """Columns where the output is no terminal, such as a log file."""
@@ -27,9 +31,8 @@ def print_scene(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
         return
     console, grid = _console(), facts["grid"]
     console.print(f"{facts['name']}: {facts['sensor_title']}", style="bold", markup=False)
-    console.print(
-        f"{grid['rows']} rows x {grid['cols']} columns, {facts['crs']}, acquired {facts['time'] or 'at an unknown time'}", markup=False
-    )
+    acquired = (facts["time"] or "at an unknown time") + (f", {facts['orbit_pass']} pass" if facts["orbit_pass"] else "")
+    console.print(f"{grid['rows']} rows x {grid['cols']} columns, {facts['crs']}, acquired {acquired}", markup=False)
     table = Table("role", "band", "pixel", "valid", "values (least, 1 %, median, 99 %, most)", "unit", "known by", box=None)
     for band in facts["bands"]:
         numbers = band["percentiles_0_1_50_99_100"]
@@ -89,6 +92,10 @@ def print_prediction(prediction: Prediction, *, as_json: bool = False) -> None:
         for one in classes:
             table.add_row(Text(one["name"]), f"{one['area_km2']:.3f}", f"{one['percent']:.2f}")
         console.print(table)
+    for one in summary["buildings"]:
+        left = one["count"] - one["squared"]
+        console.print(f"{one['output']}: {one['count']} buildings, {one['squared']} squared and {left} left as traced", markup=False)
+        console.print(f"  {one['touching']}", markup=False)
     observed = f"observed: {100 * summary['observed_share']:.1f} % of the ground asked for"
     others = ", ".join(f"{name} {area:.2f} km²" for name, area in summary["reasons_km2"].items() if name != "observed")
     console.print(observed + (f" ({others})" if others else ""), markup=False)
@@ -101,6 +108,94 @@ def print_prediction(prediction: Prediction, *, as_json: bool = False) -> None:
     )
     for what, path in prediction.files.items():
         console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_composite(made: Composite, *, as_json: bool = False) -> None:
+    """What a composite says in sum, and where its files lie."""
+    summary = made.summary
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        _print_json({"event": "result", "period": made.period.name, "files": files, "summary": summary, "warnings": list(made.warnings)})
+        return
+    console = _console()
+    _print_warnings(console, made.warnings)
+    console.print(
+        f"{made.period.name}: {summary['scenes']} scenes, {100 * summary['observed_share']:.1f} % of {summary['rows']} x {summary['cols']} "
+        f"pixels seen clear, {summary['observations_mean']:.1f} times on average",
+        markup=False,
+    )
+    for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_despeckled(made: Despeckled, *, as_json: bool = False) -> None:
+    """How a scene was filtered, what became of its mean, and where its files lie."""
+    summary = made.summary
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        _print_json({"event": "result", "name": made.name, "files": files, "summary": summary, "warnings": list(made.warnings)})
+        return
+    console = _console()
+    _print_warnings(console, made.warnings)
+    dates = f", {summary['dates_mean']:.1f} dates to a pixel on average" if "dates_mean" in summary else ""
+    console.print(f"{made.name}: {summary['rows']} x {summary['cols']} pixels, window of {summary['size']}{dates}", markup=False)
+    for band in summary["bands"]:
+        means = f"mean power {band['mean_before']:.4g} before and {band['mean_after']:.4g} after"
+        console.print(f"  {band['role']}: {100 * band['valid_share']:.1f} % valid, {means}", markup=False)
+    for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_difference(made: Difference, *, as_json: bool = False) -> None:
+    """The matrix of a comparison, what was not compared, and where the files lie."""
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        _print_json({"event": "result", "files": files, "summary": made.summary, "warnings": list(made.warnings)})
+        return
+    console, sums = _console(), made.transitions
+    _print_warnings(console, made.warnings)
+    unit, size = ("km²", 1e6) if sums.common_m2 >= 1e6 else ("ha", 1e4)
+    table = Table(f"from, to ({unit})", box=None)
+    for name in sums.classes.names:
+        table.add_column(Text(name), justify="right")
+    for name, row in zip(sums.classes.names, sums.areas_m2.tolist(), strict=True):
+        table.add_row(Text(name), *(f"{area / size:.3f}" for area in row))
+    console.print(table)
+    others = [("not observed in one map or both", sum(sums.unobserved_m2.values())), ("excluded", sums.excluded_m2)]
+    told = ", ".join(f"{what}: {area / size:.3f} {unit}" for what, area in others)
+    console.print(f"changed: {sums.changed_m2 / size:.3f} of {sums.compared_m2 / size:.3f} {unit} compared; {told}", markup=False)
+    for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_mosaic(made: Mosaic, *, as_json: bool = False) -> None:
+    """What a mosaic says in sum, what each map gave to it, and where its files lie."""
+    summary = made.summary
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        _print_json({"event": "result", "files": files, "summary": summary, "warnings": list(made.warnings)})
+        return
+    console, overlap = _console(), summary["overlap"]
+    _print_warnings(console, made.warnings)
+    for title, column, rows in (("classes", "area_km2", summary["classes"]["classes"]), ("map", "gave_km2", summary["maps"])):
+        table = Table(title, "km²", box=None)
+        for one in rows:
+            table.add_row(Text(one["name"]), f"{one[column]:.3f}")
+        console.print(table)
+    if overlap["agreement"] is None:
+        console.print("no ground is covered by more than one map", markup=False)
+    else:
+        agreed = f"they agree on {100 * overlap['agreement']:.1f} % of it"
+        console.print(f"{overlap['km2']:.3f} km² are covered by several maps; {agreed}, elsewhere: {_rule(summary['rule'])}", markup=False)
+    for one in overlap["disagreements"][:3]:
+        console.print(f"  {' or '.join(one['classes'])}: {one['km2']:.3f} km²", markup=False)
+    console.print(f"{summary['rows']} x {summary['cols']} pixels in {summary['seconds']:.1f} s", markup=False)
+    for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def _rule(rule: str) -> str:
+    return {"score": "the highest mean score counts", "newest": "the newest map counts", "first": "the first map counts"}[rule]
 
 
 @contextmanager

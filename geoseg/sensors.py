@@ -16,8 +16,10 @@ from geoseg.errors import BandError, InputError
 Kind = Literal["optical", "radar", "elevation", "thermal", "generic"]
 """How a band is prepared: reflectance, backscatter, metres, kelvin, or as it comes."""
 
-Convention = Literal["sigma0", "gamma0_ellipsoid", "gamma0_rtc"]
-"""What a radar backscatter is referred to."""
+Convention = Literal["beta0", "sigma0", "gamma0_ellipsoid", "gamma0_rtc"]
+"""The area that radar backscatter is referred to: in the slant plane; on the ellipsoid; across the beam there; across it on terrain."""
+ELLIPSOID_CONVENTIONS: tuple[Convention, ...] = ("beta0", "sigma0", "gamma0_ellipsoid")
+"""Those that the incidence angle converts into one another."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Band:
     nodata: float | None = None
     """Stored number that means no data; never scaled or offset."""
     unit: str = "1"
-    """Unit of the physical value: `reflectance`, `linear power`, `dB`, `amplitude`, `K`, `m`, `degree`, `class`, `1`;
+    """Unit of the physical value: `reflectance`, `linear power`, `dB`, `amplitude`, `K`, `m`, `degree`, `class`, `count`, `1`;
     `unknown` where it matters (radar) and nobody said it."""
     kind: Kind = "generic"
     convention: Convention | None = None
@@ -49,9 +51,16 @@ class Band:
     """Other names; case, separators, leading zeros and a resolution at the end (`_10m`) never matter."""
     noise_removed: bool | None = None
     """Radar only: whether thermal noise was subtracted; None where it is not known."""
+    despeckled: str | None = None
+    """Radar only: the filter against speckle that it went through, such as `quegan`; None where none is known."""
+    terrain_corrected: bool | None = None
+    """Reflectance only: whether slopes were made as bright as flat ground; None where it is not known."""
 
 
-QualityClass = Literal["nodata", "saturated", "cloud", "cloud_shadow", "cirrus", "snow", "water"]
+OrbitPass = Literal["ascending", "descending"]
+"""Whether a satellite flew north or south."""
+
+QualityClass = Literal["nodata", "saturated", "cloud", "cloud_shadow", "cirrus", "snow", "water", "layover", "radar_shadow"]
 """What a quality layer can say of a pixel."""
 
 
@@ -60,7 +69,8 @@ class QualityTable:
     """How to read a sensor's quality layer."""
 
     coding: Literal["codes", "bits", "planes"]
-    """`codes`: the number is a class; `bits`: each bit is a flag; `planes`: one 0/1 band for each class."""
+    """`codes`: the number is a class; `bits`: each bit is a flag, those of a second layer counted on from 16; `planes`: one 0/1 band for
+    each class."""
     meanings: Mapping[QualityClass, tuple[int, ...]]
     """Class → its codes, its bits (counted from 0), or its bands (counted from 1)."""
 
@@ -100,7 +110,7 @@ class Sensor:
         """The bands of an unlabelled file with `count` bands, in the provider's order; None where the count fits no usual product."""
         if self.name in UNORDERED:
             return None
-        data = tuple(band for band in self.bands if band.role != "quality")
+        data = tuple(band for band in self.bands if not band.role.startswith("quality"))
         main = tuple(band for band in data if band.kind == self.kind)
         return next((bands for bands in (data, main) if len(bands) == count), None)
 
@@ -202,8 +212,14 @@ def _renamed(rows: tuple[_Row, ...], pattern: str) -> tuple[_Row, ...]:
     return tuple((pattern.format(name), role, wl, width, gsd, (name, *aliases)) for name, role, wl, width, gsd, aliases in rows)
 
 
-_QA_PIXEL = QualityTable("bits", {"nodata": (0,), "cloud": (1, 3), "cloud_shadow": (4,), "cirrus": (2,), "snow": (5,), "water": (7,)})
-"""Landsat Collection 2; bit 1, the provider's own margin around clouds, counts as cloud."""
+_QA_PIXEL: Mapping[QualityClass, tuple[int, ...]] = {"cloud": (1, 3), "cloud_shadow": (4,), "cirrus": (2,), "snow": (5,), "water": (7,)}
+"""Landsat Collection 2, QA_PIXEL; bit 1, the provider's own margin around clouds, counts as cloud."""
+_OLI_QUALITY = QualityTable("bits", {**_QA_PIXEL, "nodata": (0, 16 + 11), "saturated": tuple(range(16, 16 + 7))})
+"""With QA_RADSAT behind it: bands 1 to 7 saturated; bit 11, hidden behind terrain, has no data of its place."""
+_TM_QUALITY = QualityTable("bits", {**_QA_PIXEL, "nodata": (0, 16 + 9), "saturated": (*range(16, 16 + 5), 16 + 6)})
+"""Bands 1 to 5 and 7 saturated, the thermal band 6 left out; bit 9 is a dropped pixel."""
+_L1C_CLOUDS = QualityTable("planes", {"cloud": (1,), "cirrus": (2,), "snow": (3,)})
+"""Sentinel-2 Level-1C, MSK_CLASSI_B00: opaque clouds, cirrus, snow and ice."""
 _FMASK = QualityTable("bits", {"cloud": (1, 2), "cloud_shadow": (3,), "cirrus": (0,), "snow": (4,), "water": (5,)})
 """HLS; bit 2, next to cloud or shadow, counts as cloud."""
 _SCL = QualityTable(
@@ -212,29 +228,46 @@ _SCL = QualityTable(
 )
 _UDM2 = QualityTable("planes", {"cloud": (5, 6), "cloud_shadow": (3,), "snow": (2,)})
 """PlanetScope; heavy haze (band 5) counts as cloud."""
+_OPERA_MASK = QualityTable("codes", {"layover": (2, 3), "radar_shadow": (1, 3)})
+_GAMMA_LS_MAP = QualityTable("bits", {"layover": (1, 2), "radar_shadow": (3, 4)})
+"""HyP3, written by GAMMA: slopes that cause layover or shadow (bits 1 and 3) count as what lies in it (2 and 4); bit 0: was looked at."""
 
 _COPERNICUS = "Contains modified Copernicus Sentinel data {year}"
 _USGS = "Landsat imagery courtesy of the U.S. Geological Survey"
 _NASA = "Data courtesy of NASA's Land Processes Distributed Active Archive Center"
 
 
+_LANDSAT_QUALITY = (_quality("QA_PIXEL", 30, "pixel_qa"), Band("QA_RADSAT", "quality2", gsd_m=30, unit="class", aliases=("radsat_qa",)))
+
+
 def _landsat_level_1(name: str, title: str, optical: tuple[Band, ...], thermal: tuple[_Row, ...]) -> Sensor:
     radiance = _thermal(thermal, scale=1.0, offset=0.0, nodata=0.0, unit="1")
-    bands = (*sorted((*optical, *radiance), key=lambda band: int(band.name[1:])), _quality("QA_PIXEL", 30, "pixel_qa"))
-    notes = ("Reflectance is top of atmosphere; gains and the sun's height are read from MTL.txt.", "Thermal bands are radiance.")
-    return Sensor(name, title, bands, "optical", _QA_PIXEL, _USGS, notes)
+    bands = (*sorted((*optical, *radiance), key=lambda band: int(band.name[1:])), *_LANDSAT_QUALITY)
+    notes = (
+        "Reflectance is top of atmosphere; gains and the sun's height are read from MTL.txt.",
+        "Thermal bands are brightness temperature by the constants of MTL.txt.",
+    )
+    return Sensor(name, title, bands, "optical", _OLI_QUALITY if optical[0].role == "coastal" else _TM_QUALITY, _USGS, notes)
 
 
 def _landsat_level_2(name: str, title: str, optical: tuple[_Row, ...], thermal: tuple[_Row, ...]) -> Sensor:
     surface = _optical(_renamed(optical, "SR_{}"), scale=2.75e-5, offset=-0.2)
     temperature = _thermal(_renamed(thermal, "ST_{}"), scale=0.00341802, offset=149.0, nodata=0.0)
-    return Sensor(name, title, (*surface, *temperature, _quality("QA_PIXEL", 30, "pixel_qa")), "optical", _QA_PIXEL, _USGS)
+    table = _OLI_QUALITY if surface[0].role == "coastal" else _TM_QUALITY
+    return Sensor(name, title, (*surface, *temperature, *_LANDSAT_QUALITY), "optical", table, _USGS)
 
 
-def _radar(convention: Convention | None) -> tuple[Band, ...]:
-    polarised = tuple(Band(n, n.lower(), gsd_m=10, unit="unknown", kind="radar", convention=convention) for n in ("VV", "VH", "HH", "HV"))
-    angle = Band("incidence_angle", "incidence_angle", unit="degree", aliases=("angle", "inc_map", "local_incidence_angle"))
-    return (*polarised, angle)
+def _radar(convention: Convention | None, *, gsd_m: float = 10) -> tuple[Band, ...]:
+    names = ("VV", "VH", "HH", "HV")
+    polarised = tuple(Band(n, n.lower(), gsd_m=gsd_m, unit="unknown", kind="radar", convention=convention) for n in names)
+    return (*polarised, *_ANGLES)
+
+
+_ANGLES = (
+    Band("incidence_angle", "incidence_angle", unit="degree", aliases=("angle", "inc_map_ell", "incidenceAngleFromEllipsoid")),
+    Band("local_incidence_angle", "local_incidence_angle", unit="degree", aliases=("inc_map", "lia")),
+)
+"""Between the beam and what is upright: on the ellipsoid, and on the slope of the terrain."""
 
 
 def _plain_bands(*roles: str) -> tuple[Band, ...]:
@@ -255,8 +288,9 @@ _KNOWN_ROLES: tuple[Band, ...] = (
     Band("height", "height", unit="m", kind="elevation", aliases=("dem", "dtm", "dsm", "elevation", "srtm")),
     Band("slope", "slope", unit="degree", kind="elevation"),
     Band("aspect", "aspect", unit="degree", kind="elevation"),
-    Band("incidence_angle", "incidence_angle", unit="degree"),
+    *_ANGLES,
     Band("quality", "quality", unit="class"),
+    Band("observations", "observations", unit="count"),
 )
 _PLANET_8: tuple[_Row, ...] = (
     ("coastal_blue", "coastal", 0.443, 0.020, 3, ("coastal blue", "coastalblue")),
@@ -291,11 +325,18 @@ _HLS_S30 = tuple((name, role, wl, width, 30.0, aliases) for name, role, wl, widt
 _HLS_L30 = tuple(row for row in _OLI if row[1] != "pan")
 _HLS_TIRS = _thermal(_TIRS, scale=0.01, offset=273.15, nodata=-9999.0)  # stored in hundredths of a degree Celsius
 
-UNORDERED = frozenset({"sentinel-1-grd", "sentinel-1-rtc", "generic"})
+UNORDERED = frozenset({"sentinel-1-grd", "sentinel-1-rtc", "opera-rtc-s1", "hyp3-rtc-s1", "generic"})
 """Sensors whose files come in no fixed order of bands."""
 
 _TABLE: tuple[Sensor, ...] = (
-    Sensor("sentinel-2-l1c", "Sentinel-2 Level-1C (top of atmosphere)", _optical(_SENTINEL_2, scale=1e-4), "optical", None, _COPERNICUS),
+    Sensor(
+        "sentinel-2-l1c",
+        "Sentinel-2 Level-1C (top of atmosphere)",
+        (*_optical(_SENTINEL_2, scale=1e-4), _quality("MSK_CLASSI", 60)),
+        "optical",
+        _L1C_CLOUDS,
+        _COPERNICUS,
+    ),
     Sensor(
         "sentinel-2-l2a",
         "Sentinel-2 Level-2A (surface)",
@@ -306,6 +347,22 @@ _TABLE: tuple[Sensor, ...] = (
     ),
     Sensor("sentinel-1-grd", "Sentinel-1 ground range detected", _radar(None), "radar", None, _COPERNICUS),
     Sensor("sentinel-1-rtc", "Sentinel-1 radiometrically terrain corrected", _radar("gamma0_rtc"), "radar", None, _COPERNICUS),
+    Sensor(
+        "opera-rtc-s1",
+        "OPERA RTC-S1: Sentinel-1 bursts, radiometrically terrain corrected",
+        (*_radar("gamma0_rtc", gsd_m=30), _quality("mask", 30, nodata=255.0)),
+        "radar",
+        _OPERA_MASK,
+        f"{_COPERNICUS}, processed by NASA's OPERA project",
+    ),
+    Sensor(
+        "hyp3-rtc-s1",
+        "HyP3 RTC: Sentinel-1, radiometrically terrain corrected on demand",
+        (*_radar("gamma0_rtc", gsd_m=30), _quality("ls_map", 30)),
+        "radar",
+        _GAMMA_LS_MAP,
+        f"{_COPERNICUS}, processed by ASF DAAC HyP3 using GAMMA software",
+    ),
     _landsat_level_1("landsat-tm-c2-l1", "Landsat 4-5 TM Collection 2 Level 1", _optical(_TM), _TM_THERMAL),
     _landsat_level_2("landsat-tm-c2-l2", "Landsat 4-5 TM Collection 2 Level 2", _TM, _TM_THERMAL),
     _landsat_level_1("landsat-etm-c2-l1", "Landsat 7 ETM+ Collection 2 Level 1", _optical((*_ETM, *_ETM_PAN)), _ETM_THERMAL),

@@ -26,8 +26,13 @@ def run_page(page: str, folder: Path, geoseg: Callable[..., Ran], monkeypatch: p
     monkeypatch.chdir(folder)
     ended = []
     for words in commands(page):
-        ran = geoseg(*words)
+        ran = geoseg(*(path for word in words for path in _expanded(word)))
         assert ran.code == 0, f"geoseg {' '.join(words)}\n{ran.err}"
         ended.append(ran)
     assert ended, f"{page} names no command"
     return ended
+
+
+def _expanded(word: str) -> list[str]:
+    """The files that a shell would put in the place of a word with `*`, in the current folder; any other word as it is."""
+    return sorted(path.as_posix() for path in Path().glob(word)) if "*" in word else [word]

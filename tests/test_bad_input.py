@@ -309,7 +309,7 @@ def test_after_a_failure_the_scene_is_no_longer_held_open(place, monkeypatch):
     def fail(*_: object) -> None:
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("geoseg.mapping.rasters._score_rows", fail)
+    monkeypatch.setattr("geoseg.mapping.rasters.stored_scores", fail)
     scene, package = open_scene("scene.tif", sensor="generic"), ModelPackage.open("model")
     with pytest.raises(OutputError) as caught:
         make_map(scene, package, place / "out")
@@ -347,7 +347,7 @@ def test_ctrl_c_in_the_middle(place):
     assert contents(place) == before
 
 
-@pytest.mark.parametrize("step", ["write_parts", "write_cog", "trace_polygons", "write_map_project", "write_item", "move_results"])
+@pytest.mark.parametrize("step", ["write_parts", "write_cog", "finish_polygons", "write_map_project", "write_item", "move_results"])
 def test_ctrl_c_at_any_step(place, refused, monkeypatch, step):
     monkeypatch.setattr(f"geoseg.mapping.make_map.{step}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     refused(*PREDICT, says=("stopped", "nothing unfinished was kept"), code=130)

@@ -103,10 +103,13 @@ def test_the_table_of_every_sensor_is_read(sensor: Sensor) -> None:
     table = sensor.quality
     assert table is not None
     for name, numbers in table.meanings.items():
-        planes = np.zeros((16, 1, 1), dtype=np.uint16)
-        planes[numbers[0] - 1] = 1
-        layer = {"codes": row(numbers[0]), "bits": row(1 << numbers[0], dtype=np.uint16), "planes": planes}[table.coding]
-        assert quality_reasons(layer, table, ALL).item() == REASON_OF[name]
+        for number in numbers:
+            planes = np.zeros((32, 1, 1), dtype=np.uint16)
+            planes[number - 1] = 1
+            flags = np.zeros((2, 1, 1), dtype=np.uint16)
+            flags[number // 16] = 1 << number % 16
+            layer = {"codes": row(number), "bits": flags, "planes": planes}[table.coding]
+            assert quality_reasons(layer, table, (name,)).item() == REASON_OF[name]
 
 
 def test_the_legend_names_every_reason() -> None:

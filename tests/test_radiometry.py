@@ -97,9 +97,9 @@ def test_landsat_level_2_by_its_names(tmp_path):
     for name in ("SR_B4", "SR_B5", "ST_B10", "QA_PIXEL", "QA_RADSAT", "SR_QA_AEROSOL", "ST_QA", "ST_EMIS"):
         write(tmp_path / f"{LANDSAT}_{name}.TIF", pixel=30.0)
     scene = open_scene(tmp_path)
-    assert (scene.sensor.name, scene.roles) == ("landsat-oli-c2-l2", ("red", "nir", "lwir11", "quality"))
+    assert (scene.sensor.name, scene.roles) == ("landsat-oli-c2-l2", ("red", "nir", "lwir11", "quality", "quality2"))
     assert (scene.layer("lwir11").band.scale, scene.layer("lwir11").band.unit) == (0.00341802, "K")
-    assert (scene.time.date().isoformat(), scene.product_id, quality_roles(scene)) == ("2020-08-05", LANDSAT, ("quality",))
+    assert (scene.time.date().isoformat(), scene.product_id, quality_roles(scene)) == ("2020-08-05", LANDSAT, ("quality", "quality2"))
 
 
 def test_landsat_level_1_takes_gains_and_sun_from_mtl(tmp_path):
@@ -157,7 +157,7 @@ def test_planetscope_s_usable_data_mask_gives_its_planes_as_quality(tmp_path):
 )
 def test_radar_unit_and_convention_come_from_known_products_or_stay_unknown(tmp_path, name, unit, convention):
     for polarisation in ("VV", "VH"):
-        write(tmp_path / name.format(polarisation), np.full((1, 12, 12), -12.0, "float32"))
+        write(tmp_path / name.format(polarisation), np.full((1, 12, 12), 0.06 if unit == "linear power" else -12.0, "float32"))
     scene = open_scene(tmp_path)
     assert {(layer.band.role, layer.band.unit, layer.band.convention) for layer in scene.layers} == {
         ("vv", unit, convention), ("vh", unit, convention)

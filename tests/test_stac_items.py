@@ -82,7 +82,7 @@ def test_landsat_s_nir08_is_its_near_infrared(tmp_path):
     assets = {"red": {"eo:bands": [{"name": "OLI_B4", "common_name": "red"}]}, "nir08": {}, "lwir11": {}, "qa_pixel": {}, "qa_radsat": {}}
     properties = {"platform": "landsat-8", "landsat:correction": "L2SP"}
     scene = open_scene(item(tmp_path, assets, collection="landsat-c2-l2", **properties))
-    assert (scene.sensor.name, scene.roles) == ("landsat-oli-c2-l2", ("red", "nir", "lwir11", "quality"))
+    assert (scene.sensor.name, scene.roles) == ("landsat-oli-c2-l2", ("red", "nir", "lwir11", "quality", "quality2"))
     assert scene.layer("nir").band.scale == 2.75e-5
 
 

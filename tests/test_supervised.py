@@ -18,13 +18,15 @@ pytest.importorskip("lightning")
 
 import torch
 
-from geoseg.errors import InputError, LabelError, PackageError
+from geoseg.errors import BandError, InputError, LabelError, PackageError
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import ModelPackage
+from geoseg.preprocess.terrain_correction import TerrainCorrection
 from geoseg.recipes._training import balance, common_legend, plan_preparation
 from geoseg.recipes.supervised import Settings, run
 from geoseg.scenes.open_scene import open_scene
 from geoseg.scenes.scene import Scene
+from geoseg.scenes.terrain import with_terrain
 from geoseg.settings import parse
 
 QUICK = {
@@ -215,9 +217,56 @@ def test_all_bands_are_taken_where_none_is_named(ground: Path) -> None:
     assert [channel.kind for channel in preparation.channels] == ["band", "band", "index"]
 
 
+def test_a_terrain_correction_is_said_by_name_and_a_terrain_model_is_no_input_unless_named(ground: Path, tmp_path: Path) -> None:
+    with rasterio.open(tmp_path / "dem.tif", "w", count=1, dtype="float32", **PROFILE) as file:
+        file.write(np.random.default_rng(0).random((1, PROFILE["height"], PROFILE["width"])).astype(np.float32))
+    hilly = with_terrain(scene_of(ground), tmp_path / "dem.tif")
+    told = parse(Settings, {"terrain_correction": "c"}, source="--set").terrain_correction
+    preparation = plan_preparation(hilly, (), (), told)
+    assert preparation.terrain_correction == TerrainCorrection(method="c")
+    assert [need.role for need in preparation.bands] == ["red", "nir"]
+    assert plan_preparation(hilly, ("nir", "slope"), ()).terrain_correction is None
+    with pytest.raises(InputError, match="at terrain_correction"):
+        parse(Settings, {"terrain_correction": "minnaert"}, source="--set")
+
+
 def test_weights_are_one_in_the_mean_and_greater_for_the_rare() -> None:
     pixels = np.array([9000, 1000, 0])
     weights = balance(pixels)
     assert (weights * pixels).sum() / pixels.sum() == pytest.approx(1)
     assert weights[1] / weights[0] == pytest.approx(3)
     assert weights[2] == 0
+
+
+def radar_scene(folder: Path, letters: str = "gpuned") -> Scene:
+    path = folder / f"S1A_IW_20180128T161201_DVP_RTC30_G_{letters}_FD6A_VV.tif"
+    with rasterio.open(path, "w", count=1, dtype="float32", **PROFILE) as file:
+        file.write(np.random.default_rng(0).gamma(4, 0.01, (1, PROFILE["height"], PROFILE["width"])).astype(np.float32))
+    return open_scene(path)
+
+
+@pytest.mark.parametrize(
+    ("said", "size", "looks"), [("lee", 5, 1.0), ("refined_lee", 7, 1.0), ({"method": "lee", "size": 9, "looks": 4.4}, 9, 4.4)]
+)
+def test_a_speckle_filter_is_said_by_name_or_in_full(tmp_path: Path, said: object, size: int, looks: float) -> None:
+    told = parse(Settings, {"despeckle": said}, source="--set").despeckle
+    preparation = plan_preparation(radar_scene(tmp_path), ["vv"], [], despeckle=told)
+    assert preparation.despeckle is not None
+    assert (preparation.despeckle.size, preparation.despeckle.looks) == (size, looks)
+    assert plan_preparation(radar_scene(tmp_path), ["vv"], []).despeckle is None
+
+
+@pytest.mark.parametrize("said", ["median", {"method": "lee", "size": 4}, {"size": 5}])
+def test_a_speckle_filter_that_nobody_knows_is_refused(said: object) -> None:
+    with pytest.raises(InputError, match="at despeckle"):
+        parse(Settings, {"despeckle": said}, source="--set")
+
+
+def test_a_speckle_filter_needs_radar_and_says_where_it_is_not_the_first(ground: Path, tmp_path: Path, caplog) -> None:
+    told = parse(Settings, {"despeckle": "lee"}, source="--set").despeckle
+    with pytest.raises(BandError, match="despeckle: lee is for radar, and the network reads red, nir"):
+        plan_preparation(scene_of(ground), ["red", "nir"], [], despeckle=told)
+    plan_preparation(radar_scene(tmp_path), ["vv"], [], despeckle=told)
+    assert not caplog.records
+    plan_preparation(radar_scene(tmp_path, "gpufed"), ["vv"], [], despeckle=told)
+    assert "already filtered by enhanced Lee; lee smooths it again" in caplog.text

@@ -10,7 +10,17 @@ import rich_click as click
 from click import get_current_context
 from click.core import ParameterSource
 
-from geoseg.commands._words import SCENE_WORDS, default_model, needed, open_source, opening_words, scene_options
+from geoseg.commands._words import (
+    SCENE_WORDS,
+    check_series,
+    default_model,
+    mask_class_names,
+    needed,
+    open_as_series,
+    open_source,
+    opening_words,
+    scene_options,
+)
 from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
@@ -26,11 +36,15 @@ SOME_FAILED = 3
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.")
 @scene_options
 @click.option("--stack", is_flag=True, help="All SCENE arguments are files of one scene.")
+@click.option("--series", is_flag=True, help="All SCENE arguments are dates of one series, for a model that makes one map of them.")
+@click.option("--dates", help="The days of a series in the order of its scenes, 2021-05-03,2021-05-08, where they do not say them.")
 @click.option("--scores", is_flag=True, help="Also write the score of every class.")
 @click.option("--aoi", help="Vector file: map only this area.")
 @click.option("--exclude", help="Vector file: do not map this area.")
 @click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
 @click.option("--simplify-m", type=float, default=0.0, help="Simplify outlines by this tolerance in metres; shared edges stay shared.")
+@click.option("--shape", metavar="building[=CLASS]", help="Give the outlines of buildings right angles, and count them.")
+@click.option("--zones", help="Vector file: add to each of its polygons the majority class, shares, mean score and observed share.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share; the package's where none are named.")
 @click.option("--batch", default="auto", help="Tiles for one call of the network, or auto.")
 @click.option("--runtime", type=click.Choice(["onnx", "torch"]), default="onnx")
@@ -38,7 +52,10 @@ SOME_FAILED = 3
 @click.option("--resolution", type=float, help="Pixel size of the map in units of its CRS.")
 @click.option("--crs", help="CRS of the map, such as EPSG:32633.")
 @click.option("--like", help="Raster whose grid the map shall have.")
-@click.option("--mask-classes", help="What the quality layer takes out: cloud,cloud_shadow,cirrus,snow,water,saturated,nodata or none.")
+@click.option(
+    "--mask-classes",
+    help="Taken out by the quality layer: cloud,cloud_shadow,cirrus,snow,water,saturated,layover,radar_shadow,nodata or none.",
+)
 @click.option("--cloud-model", help="Model package that maps cloud and shadow first; what it finds is masked.")
 @click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
 @click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
@@ -55,7 +72,9 @@ def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again
         raise click.UsageError("no SCENE was given; name a GeoTIFF, a folder, a zip or a STAC Item", get_current_context())
     if not given["dry_run"]:
         out = needed(out)
-    scenes: Sequence[Any] = [list(sources)] if given.pop("stack") else sources
+    if given["series"] and given["stack"]:
+        raise click.UsageError("--series takes a scene for each date, --stack the files of one; give one of the two", get_current_context())
+    scenes: Sequence[Any] = [list(sources)] if given.pop("stack") or given["series"] else sources
     map_one = _mapper(model or default_model(), out, as_json, given)
     failed = 0
     for source in scenes:
@@ -77,14 +96,17 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
     from geoseg.models.package import ModelPackage
 
     opening = {name: given.pop(name) for name in SCENE_WORDS}
-    overwrite, dry_run = given.pop("overwrite"), given.pop("dry_run")
+    dates = given.pop("dates")
+    overwrite, dry_run, series = (given.pop(name) for name in ("overwrite", "dry_run", "series"))
     given["batch"] = _batch(given["batch"])
-    given["mask_classes"] = _mask_classes(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
+    given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
     options, package = MapOptions(**given), ModelPackage.open(model)
+    check_series(package.preparation.calendar, package.title, series=series, dates=dates)
+    opened_with = opening_words(opening | {"dates": dates})
     seen: set[str] = set()
 
     def map_one(source: Any) -> None:
-        scene = open_source(source, opening)
+        scene = open_as_series(source, dates, opening, package, options) if series else open_source(source, opening)
         if scene.name in seen:
             raise InputError(f"another scene of this command is called {scene.name} too; map it with another -o")
         seen.add(scene.name)
@@ -92,9 +114,7 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
             print_plan(plan_map(scene, package, options), as_json=as_json)
             return
         with progress_bar(scene.name, as_json=as_json) as progress:
-            made = make_map(
-                scene, package, out, options=options, overwrite=overwrite, opened_with=opening_words(opening), progress=progress
-            )
+            made = make_map(scene, package, out, options=options, overwrite=overwrite, opened_with=opened_with, progress=progress)
         print_prediction(made, as_json=as_json)
 
     return map_one
@@ -132,12 +152,3 @@ def _batch(text: str) -> int | None:
     if not text.isdecimal():
         raise InputError(f"--batch is {text!r}; expected a whole number, or auto")
     return int(text)
-
-
-def _mask_classes(text: str) -> tuple[str, ...]:
-    from geoseg.preprocess.quality import REASON_OF
-
-    names = () if text == "none" else tuple(name.strip() for name in text.split(","))
-    if unknown := [name for name in names if name not in REASON_OF]:
-        raise InputError(f"--mask-classes names {unknown[0]!r}; expected some of {', '.join(REASON_OF)}, or none")
-    return names

@@ -12,7 +12,8 @@ from geoseg.commands._words import open_source, scene_options
 from geoseg.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from geoseg.preprocess.calendars import Calendar
+    from geoseg.scenes.scene import Scene
 
 
 @click.command()
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 @scene_options
 @click.option("--settings", "settings_file", help="YAML file with settings of the recipe.")
 @click.option("-s", "--set", "assigned", multiple=True, metavar="KEY=VALUE", help="One setting, such as -s epochs=20; YAML on the right.")
+@click.option("--series", is_flag=True, help="All SCENE arguments are dates of one series; the setting `calendar` names its periods.")
+@click.option("--dates", help="The days of a series in the order of its scenes, where they do not say them.")
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
 def train(
     sources: tuple[str, ...],
@@ -29,6 +32,8 @@ def train(
     out: Path,
     settings_file: str | None,
     assigned: tuple[str, ...],
+    series: bool,
+    dates: str | None,
     resume: bool,
     **opening: Any,
 ) -> None:
@@ -42,9 +47,14 @@ def train(
 
     settings = (read_yaml(settings_file) or {}) if settings_file else {}
     settings |= dict(_assignment(text) for text in assigned)
+    recipe = parse(Settings, settings, source=settings_file or "--set")
     scenes = [open_source(source, opening) for source in sources]
+    if series:
+        scenes = [_series(scenes, recipe.calendar, dates)]
+    elif recipe.calendar is not None or dates is not None:
+        raise InputError("a calendar or --dates was given without --series; add it if the scenes are dates of one series")
     package = run(
-        parse(Settings, settings, source=settings_file or "--set"),
+        recipe,
         scenes,
         labels,
         out,
@@ -54,6 +64,15 @@ def train(
     for figure in package.figures:
         click.echo(f"{figure.name}: {figure.value:.4g} (on {figure.on}; truth: {figure.by})")
     click.echo(f"the model package is in {package.path}; use it with: geoseg predict SCENE --model {package.path} -o OUT")
+
+
+def _series(scenes: list[Scene], calendar: Calendar | None, dates: str | None) -> Scene:
+    from geoseg.stacks.periods import with_dates
+    from geoseg.stacks.series import open_series
+
+    if calendar is None:
+        raise InputError("--series needs the periods of the series; name them in the settings, such as -s 'calendar={periods: [4, 5, 6]}'")
+    return open_series(with_dates(scenes, dates.split(",") if dates else None), calendar)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +18,19 @@ from geoseg.errors import LabelError
 from geoseg.io.labels import read_labels
 from geoseg.legend import Legend
 from geoseg.preprocess.normalise import ChannelStatistics, without_statistics
-from geoseg.preprocess.prepare import Preparation, prepare
+from geoseg.preprocess.prepare import Preparation, halo, needed_roles, prepare
 from geoseg.preprocess.quality import Reason
+from geoseg.preprocess.series import counted_channels
+from geoseg.preprocess.terrain_correction import FittedCorrection
 from geoseg.raster import Raster
+from geoseg.scenes.light import fit_light
 from geoseg.scenes.masks import mask_roles, scene_reasons
 from geoseg.scenes.scene import Scene, read_scene
 
 Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
 """(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""
+
+log = logging.getLogger(__name__)
 
 _STRIP = 1024
 """Edge of the windows in which a scene is gone through once."""
@@ -42,6 +48,8 @@ class LabelledScene:
     """The bands that are read."""
     held: Raster | None = None
     """All of these bands, where they are small enough to stay in memory."""
+    correction: FittedCorrection | None = None
+    """The terrain correction that the preparation asks for, fitted to the scene."""
 
     def read(self, window: Window) -> Raster:
         """Stored numbers of a window; not valid beyond the scene and where its quality layer says cloud or the like."""
@@ -77,16 +85,19 @@ def load_scene(
     It is gone through once, window by window. It stays in memory where its bands take at most `hold_mb` megabytes. Raises
     LabelError where no label lies on valid ground, and what reading and preparing raise.
     """
-    roles = tuple(need.role for need in preparation.bands)
+    light = fit_light(scene, preparation)
+    for said in light.warnings:
+        log.warning("%s: %s", scene.source, said)
+    roles = needed_roles(preparation, light.correction)
     geobox = scene.geobox(roles)
     indices, labelled = read_labels(labels, geobox, legend, class_column)
     plane = np.where(labelled, indices, UNLABELLED).astype(np.int16)
-    loaded = LabelledScene(scene, geobox, plane, roles)
+    loaded = LabelledScene(scene, geobox, plane, roles, correction=light.correction)
     if plane.size * 4 * len(roles) <= hold_mb * 1e6:
         loaded = replace(loaded, held=_read_unmasked_ground(scene, roles, geobox))
     for window in lay_windows((geobox.shape[0], geobox.shape[1]), _STRIP):
         if (plane[window.slices] != UNLABELLED).any():
-            valid = prepare(loaded.read(window), without_statistics(preparation)).valid_everywhere
+            valid = prepare(loaded.read(window), without_statistics(preparation), correction=light.correction).valid_everywhere
             plane[window.slices][~valid] = UNLABELLED
     if not (plane != UNLABELLED).any():
         raise LabelError(f"no label of {labels} lies on a pixel of {scene.source} that has data; give labels of the ground that it shows")
@@ -100,8 +111,9 @@ def ground_statistics(scenes: Sequence[LabelledScene], ground: Sequence[NDArray[
     for scene, plane in zip(scenes, ground, strict=True):
         for window in lay_windows((plane.shape[0], plane.shape[1]), _STRIP):
             if plane[window.slices].any():
-                prepared = prepare(scene.read(window), plain)
-                total += ChannelStatistics.of(replace(prepared, valid=prepared.valid & plane[window.slices]))
+                prepared = _prepare(scene.read(window.grown(halo(plain))), plain, scene.correction)
+                counted = counted_channels(prepared, plain)
+                total += ChannelStatistics.of(replace(prepared, valid=counted & plane[window.slices]))
     return total
 
 
@@ -122,12 +134,14 @@ class TrainingPatches:
         """Image and labels of one draw, turned or mirrored at random."""
         generator = np.random.default_rng((self.seed, draw))
         which, window = self.sampler.draw(generator)
-        scene = self.scenes[which]
-        labels = np.where(self.ground[which][window.slices], scene.cut_labels(window), UNLABELLED)
-        raster = scene.read(window)
+        scene, margin = self.scenes[which], halo(self.preparation)
+        wide = window.grown(margin)
+        labels = np.where(wide.cut(self.ground[which], False), scene.cut_labels(wide), UNLABELLED)
+        raster = scene.read(wide)
         if self.alter is not None:
             raster = self.alter(raster, labels, generator)
-        patch = _patch(raster, labels, self.preparation)
+        inner = Window(margin, margin, window.rows, window.cols).slices
+        patch = _patch(raster, labels[inner], self.preparation, scene.correction)
         side = int(generator.integers(8))
         return {name: turn(planes, side) for name, planes in patch.to_dict().items()}
 
@@ -152,11 +166,19 @@ class GridPatches:
         labels = np.full((window.rows, window.cols), UNLABELLED, dtype=np.int64)
         inner = Window(core.row - window.row, core.col - window.col, core.rows, core.cols).slices
         labels[inner] = np.where(self.ground[which][core.slices], scene.cut_labels(core), UNLABELLED)
-        return _patch(scene.read(window), labels, self.preparation).to_dict()
+        return _patch(scene.read(window.grown(halo(self.preparation))), labels, self.preparation, scene.correction).to_dict()
 
 
-def _patch(raster: Raster, labels: NDArray[np.int64], preparation: Preparation) -> Patch:
-    prepared = prepare(raster, preparation)
+def _prepare(raster: Raster, preparation: Preparation, correction: FittedCorrection | None) -> Raster:
+    """The prepared window inside a raster that holds, on each side, as much more as a speckle filter looks at."""
+    margin, (rows, cols) = halo(preparation), raster.geobox.shape
+    prepared = prepare(raster, preparation, correction=correction)
+    return prepared.crop(slice(margin, rows - margin), slice(margin, cols - margin)) if margin else prepared
+
+
+def _patch(raster: Raster, labels: NDArray[np.int64], preparation: Preparation, correction: FittedCorrection | None) -> Patch:
+    """A patch from the raster of its window, and what the preparation must see around it."""
+    prepared = _prepare(raster, preparation, correction)
     return Patch(prepared.values, np.where(prepared.valid_everywhere, labels, UNLABELLED))
 
 

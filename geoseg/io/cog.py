@@ -125,7 +125,7 @@ class RowWriter:
             whole = _checksum(self.path) == self._checksum
         if not whole:
             self.discard()
-            raise _incomplete(self.path)
+            raise incomplete(self.path)
 
     def discard(self) -> None:
         """Close the file without further ado and remove it."""
@@ -140,7 +140,8 @@ class RowWriter:
     def _write(self, rows: NDArray[Any]) -> None:
         with self._writing():
             self._file.write(rows, window=Window(0, self._written_rows, self._shape[1], rows.shape[1]))
-        self._checksum = zlib.crc32(np.ascontiguousarray(rows).data, self._checksum)
+        for left in range(0, self._shape[1], _BLOCK):
+            self._checksum = zlib.crc32(np.ascontiguousarray(rows[..., left : left + _BLOCK]).data, self._checksum)
         self._written_rows += rows.shape[1]
 
     @contextmanager
@@ -179,10 +180,11 @@ def write_cog(part: Path, out: Path, *, kind: CogKind) -> None:
         except GDAL_ERRORS as error:
             raise output_error(out, error) from error
         if not whole:
-            raise _incomplete(out)
+            raise incomplete(out)
 
 
-def _incomplete(path: Path) -> OutputError:
+def incomplete(path: Path) -> OutputError:
+    """The error for a file that does not hold what was written to it."""
     return OutputError(f"{path} does not hold what was written to it: the disk is full or failing; free some space and try again")
 
 
@@ -193,13 +195,19 @@ def _is_line(path: Path) -> bool:
 
 
 def _checksum(path: Path) -> int:
-    """CRC-32 of all pixels, a row of blocks at a time."""
+    """CRC-32 of all pixels, block by block."""
     checksum = 0
     with rasterio.open(path) as file:
-        for top in range(0, file.height, _BLOCK):
-            rows = file.read(window=Window(0, top, file.width, min(_BLOCK, file.height - top)))
-            checksum = zlib.crc32(np.ascontiguousarray(rows).data, checksum)
+        for window in _block_windows(file):
+            checksum = zlib.crc32(np.ascontiguousarray(file.read(window=window)).data, checksum)
     return checksum
+
+
+def _block_windows(file: DatasetReader) -> Iterator[Window]:
+    """Windows of 512 x 512 pixels, row of blocks by row of blocks: a wide file with many bands never lies in memory."""
+    for top in range(0, file.height, _BLOCK):
+        for left in range(0, file.width, _BLOCK):
+            yield Window(left, top, min(_BLOCK, file.width - left), min(_BLOCK, file.height - top))
 
 
 def _blocks_present(path: Path) -> bool:
@@ -211,8 +219,7 @@ def _blocks_present(path: Path) -> bool:
         with rasterio.open(path, **({} if level is None else {"overview_level": level})) as file:
             if not all(_is_written(file, band, row, col, size) for band in file.indexes for (row, col), _ in file.block_windows(band)):
                 return False
-            for row in range(0, file.height, _BLOCK):
-                window = Window(0, row, file.width, min(_BLOCK, file.height - row))
+            for window in _block_windows(file):
                 file.read(window=window)
                 if MaskFlags.per_dataset in file.mask_flag_enums[0]:
                     file.read_masks(1, window=window)

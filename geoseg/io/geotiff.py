@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Literal
@@ -14,20 +15,23 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import BandError, SceneError
+from geoseg.io.block_rows import READ_PIXELS
 from geoseg.io.opening import dataset_geobox, file_geobox, files_kept_open, gdal_env, opened
 from geoseg.io.resample import NOWHERE, Floats, Method, Placement, axis_weights, blend, cell_mean, inside, sample
 from geoseg.io.validity import valid_pixels
 from geoseg.raster import Raster
 from geoseg.sensors import Band
 
-__all__ = ["Resampling", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster"]
+__all__ = ["Resampling", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster", "warp"]
 
 Resampling = Literal["auto", "nearest", "bilinear", "average"]
 """`auto`: the mean where target pixels are at least 1.5 times coarser, else bilinear."""
+ReadWindow = Callable[[tuple[int, int], tuple[int, int]], tuple[NDArray[Any], NDArray[np.bool_]]]
+"""(first pixel (row, col), shape (row, col)) of a window inside the source grid → its values and validity (band, row, col)."""
 
 _COARSER = 1.5
 _BLOCK_PIXELS = 1 << 20
-_SOURCE_PIXELS = 1 << 22
+_SOURCE_PIXELS = READ_PIXELS
 """What is read at once for a block on another grid; a block that needs more is cut."""
 _HALF = 0.5 - 1e-9
 
@@ -82,41 +86,65 @@ def _describe(dataset: DatasetReader, bands: Sequence[int] | Mapping[int, Band])
 def _read_window(
     dataset: DatasetReader, bands: Mapping[int, Band], first: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """A window of the file's own grid that starts at pixel `first` (row, col); outside the file it is not valid."""
+    """A window of the file's own grid that starts at pixel `first` (row, col); outside the file it is not valid.
+
+    Read in rows that end where the file's blocks do: bands, alpha and masks of one row of blocks come before the next, so that GDAL
+    need not keep more than that.
+    """
     values = np.zeros((len(bands), *shape), dtype=np.result_type(*(dataset.dtypes[number - 1] for number in bands)))
     valid = np.zeros(values.shape, dtype=bool)
     (top, left), (bottom, right) = first, (first[0] + shape[0], first[1] + shape[1])
     rows, cols = (max(top, 0), min(bottom, dataset.height)), (max(left, 0), min(right, dataset.width))
-    if rows[0] < rows[1] and cols[0] < cols[1]:
-        window = Window.from_slices(rows, cols)
-        part = np.s_[:, rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left]
+    if cols[0] >= cols[1]:
+        return values, valid
+    for above, below in _along_blocks(dataset, rows, cols[1] - cols[0]):
+        window = Window.from_slices((above, below), cols)
+        part = np.s_[:, above - top : below - top, cols[0] - left : cols[1] - left]
         stored = dataset.read(list(bands), window=window, out_dtype=values.dtype)
         valid[part] = valid_pixels(dataset, bands, stored, window)
         values[part] = np.where(valid[part], stored, 0)
     return values, valid
 
 
+def _along_blocks(dataset: DatasetReader, rows: tuple[int, int], width: int) -> Iterator[tuple[int, int]]:
+    """(first, end) of these rows cut at the edges of the file's blocks: whole rows of them, and few pixels at once where that is one."""
+    height = dataset.block_shapes[0][0]
+    step = height * max(1, _SOURCE_PIXELS // (height * width))
+    for edge in range(rows[0] - rows[0] % step, rows[1], step):
+        yield max(edge, rows[0]), min(edge + step, rows[1])
+
+
 def _read_warped(
     dataset: DatasetReader, bands: Mapping[int, Band], placement: Placement, resampling: Resampling
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    methods = [_method(band, placement, resampling) for band in bands.values()]
     stored = np.result_type(*(dataset.dtypes[number - 1] for number in bands))
+    return warp(lambda first, shape: _read_window(dataset, bands, first, shape), stored, tuple(bands.values()), placement, resampling)
+
+
+def warp(
+    read: ReadWindow, stored: np.dtype[Any], bands: Sequence[Band], placement: Placement, resampling: Resampling
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """(band, row, col) values and validity on the target grid of bands that `read` gives on the source grid as `stored` numbers.
+
+    Windows are read one after the other, from the top, of at most four million source pixels unless a single target pixel needs more.
+    """
+    methods = [_method(band, placement, resampling) for band in bands]
     values = np.zeros(
         (len(bands), *placement.target.shape), dtype=stored if set(methods) == {"nearest"} else np.result_type(stored, np.float32)
     )
     valid = np.zeros(values.shape, dtype=bool)
-    todo = list(_blocks(placement.target.shape.yx, placement.separable))
+    todo = deque(_blocks(placement.target.shape.yx, placement.separable))
     while todo:
-        rows, cols = todo.pop()
+        rows, cols = todo.popleft()
         places = _places(placement, rows, cols, cells="average" in methods)
         (top, bottom), (left, right) = places.window
         if top >= bottom or left >= right:
             continue
-        if (bottom - top) * (right - left) > _SOURCE_PIXELS and (halves := _halves(rows, cols)):
-            todo.extend(halves)
+        if (bottom - top) * (right - left) > _SOURCE_PIXELS and (halves := _halves(rows, cols, placement.separable)):
+            todo.extendleft(reversed(halves))
             continue
-        source_values, source_valid = _read_window(dataset, bands, (top, left), (bottom - top, right - left))
-        for plane, (band, method) in enumerate(zip(bands.values(), methods, strict=True)):
+        source_values, source_valid = read((top, left), (bottom - top, right - left))
+        for plane, (band, method) in enumerate(zip(bands, methods, strict=True)):
             numbers, decibels = source_values[plane].astype(np.float64), band.unit == "dB" and method != "nearest"
             numbers = _to_power(numbers, source_valid[plane], band) if decibels else numbers
             got, known = _resample(places, numbers, source_valid[plane], method)
@@ -206,10 +234,10 @@ def _blocks(shape: tuple[int, int], wide: bool) -> Iterator[tuple[slice, slice]]
             yield slice(top, min(top + rows, shape[0])), slice(left, min(left + cols, shape[1]))
 
 
-def _halves(rows: slice, cols: slice) -> list[tuple[slice, slice]]:
-    """The block cut across its longer side; none for a single pixel."""
+def _halves(rows: slice, cols: slice, wide: bool) -> list[tuple[slice, slice]]:
+    """The block cut across its longer side, or into rows as long as there are two; none for a single pixel."""
     row, col = (rows.start + rows.stop) // 2, (cols.start + cols.stop) // 2
-    if rows.stop - rows.start > max(1, cols.stop - cols.start - 1):
+    if rows.stop - rows.start > (1 if wide else max(1, cols.stop - cols.start - 1)):
         return [(slice(rows.start, row), cols), (slice(row, rows.stop), cols)]
     return [(rows, slice(cols.start, col)), (rows, slice(col, cols.stop))] if cols.stop - cols.start > 1 else []
 

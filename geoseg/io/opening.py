@@ -27,13 +27,13 @@ GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)
 """What rasterio raises, and what it lets through from GDAL, which has no public name."""
 
 
-def gdal_env(cache_mb: int = 32) -> rasterio.Env:
+def gdal_env(cache_mb: float = 32) -> rasterio.Env:
     """GDAL's settings for everything geoseg reads and writes: a small stated block cache instead of 5 % of the memory.
 
     Inside a block that asked for a larger cache that one stays: making it smaller would drop what it holds.
     """
     outer = rasterio.env.getenv().get("GDAL_CACHEMAX", 0) if rasterio.env.hasenv() else 0
-    return rasterio.Env(GDAL_CACHEMAX=max(cache_mb << 20, outer), GDAL_PAM_ENABLED=True)  # rasterio counts it in bytes
+    return rasterio.Env(GDAL_CACHEMAX=max(int(cache_mb * (1 << 20)), outer), GDAL_PAM_ENABLED=True)  # rasterio counts it in bytes
 
 
 class _Shelf:
@@ -160,13 +160,13 @@ def dataset_geobox(dataset: DatasetReader) -> GeoBox:
     placed = dataset.crs is not None and not dataset.transform.is_identity
     if not placed and points:
         x, y = (sum(p.x for p in points) / len(points), sum(p.y for p in points) / len(points))
-        zone = _utm_epsg(x, y) if points_crs is not None and points_crs.is_geographic else "CODE"
+        zone = utm_epsg(x, y) if points_crs is not None and points_crs.is_geographic else "CODE"
         raise SceneError(
             f"{dataset.name} is located only by {len(points)} ground control points, not yet on a grid; put it on one with: "
             f"gdalwarp -tps -r bilinear -t_srs EPSG:{zone} {dataset.name} out.tif"
         )
     if not placed and dataset.rpcs is not None:
-        zone = _utm_epsg(dataset.rpcs.long_off, dataset.rpcs.lat_off)
+        zone = utm_epsg(dataset.rpcs.long_off, dataset.rpcs.lat_off)
         raise SceneError(
             f"{dataset.name} is located only by rational polynomial coefficients (RPC), not yet on a grid; put it on one with: "
             f"gdalwarp -rpc -to RPC_DEM=dem.tif -r bilinear -t_srs EPSG:{zone} {dataset.name} out.tif"
@@ -193,6 +193,7 @@ def _crs(wkt: str, name: str) -> CRS:
         ) from error
 
 
-def _utm_epsg(longitude: float, latitude: float) -> int:
+def utm_epsg(longitude: float, latitude: float) -> int:
+    """EPSG code of the UTM zone of a place in degrees."""
     zone = int((longitude + 180) // 6) % 60 + 1
     return (32600 if latitude >= 0 else 32700) + zone

@@ -72,6 +72,8 @@ class ProjectLayer:
     """The values of a quantity, in its unit, at the ends of the colours; None for the smallest and largest in the file."""
     table: str = "polygons"
     """Name of the layer inside the GeoPackage, for polygons and outlines."""
+    attribute: str = "class_code"
+    """Column of the polygons that holds the class code."""
 
     def __post_init__(self) -> None:
         if self.kind in ("classes", "reason", "polygons") and self.legend is None:
@@ -149,7 +151,7 @@ def _style(layer: ProjectLayer) -> ET.Element:
     if layer.kind == "outlines":
         return outlines_style()
     assert layer.legend is not None
-    return polygons_style(layer.legend) if layer.kind == "polygons" else classes_style(layer.legend)
+    return polygons_style(layer.legend, layer.attribute) if layer.kind == "polygons" else classes_style(layer.legend)
 
 
 def _value_range(path: Path, band: int) -> tuple[float, float]:

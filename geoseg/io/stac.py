@@ -117,26 +117,62 @@ def prediction_item(
 
     `assets` are made by `file_asset`. Enough is stored to make the map again, or to say what differs.
     """
-    crs = geobox.crs
-    assert crs is not None, "a map has a CRS"
-    geometry, bbox = footprint(geobox)
-    properties: dict[str, Any] = {
-        "datetime": _stamp(time or created),
-        "created": _stamp(created),
-        "title": f"{model['title']}: {name}",
-        "proj:code": f"EPSG:{crs.epsg}" if crs.epsg else None,
-        "proj:wkt2": crs.proj.to_wkt(version="WKT2_2019"),
-        "proj:transform": list(geobox.affine)[:6],
-        "proj:shape": list(geobox.shape),
-        "processing:software": run["software"],
-        "processing:lineage": " ".join(run["command"]),
+    facts = {
         "geoseg:time_known": time is not None,
         "geoseg:scene": dict(scene),
         "geoseg:model": dict(model),
         "geoseg:run": {key: value for key, value in run.items() if key != "software"},
         "geoseg:attribution": scene["attribution"],
     }
-    return _item(name, geometry, bbox, properties, assets, [PROJECTION, FILE, CLASSIFICATION, PROCESSING])
+    return map_item(
+        name,
+        geobox=geobox,
+        times=(time or created, time or created),
+        created=created,
+        title=f"{model['title']}: {name}",
+        command=run["command"],
+        software=run["software"],
+        facts=facts,
+        assets=assets,
+    )
+
+
+def map_item(
+    name: str,
+    *,
+    geobox: GeoBox,
+    times: tuple[datetime, datetime],
+    created: datetime,
+    title: str,
+    command: Sequence[str],
+    software: Mapping[str, str],
+    facts: Mapping[str, Any],
+    assets: Mapping[str, Mapping[str, Any]],
+    links: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """The Item of any raster result on the grid `geobox`, of what was seen between two `times` (one moment where they are equal).
+
+    `facts` are further properties, each with a prefix; `assets` are made by `file_asset`; `links` are STAC's, such as
+    `{"rel": "derived_from", "href": …}`.
+    """
+    crs = geobox.crs
+    assert crs is not None, "a map has a CRS"
+    geometry, bbox = footprint(geobox)
+    first, last = (_stamp(time) for time in times)
+    properties: dict[str, Any] = {
+        **({"datetime": first} if first == last else {"datetime": None, "start_datetime": first, "end_datetime": last}),
+        "created": _stamp(created),
+        "title": title,
+        "proj:code": f"EPSG:{crs.epsg}" if crs.epsg else None,
+        "proj:wkt2": crs.proj.to_wkt(version="WKT2_2019"),
+        "proj:transform": list(geobox.affine)[:6],
+        "proj:shape": list(geobox.shape),
+        "processing:software": dict(software),
+        "processing:lineage": " ".join(command),
+        **facts,
+    }
+    item = _item(name, geometry, bbox, properties, assets, [PROJECTION, FILE, CLASSIFICATION, PROCESSING])
+    return item | {"links": [dict(link) for link in links]}
 
 
 def asset(data: bytes, *, href: str, media_type: str, title: str, roles: Sequence[str]) -> dict[str, Any]:
@@ -230,7 +266,7 @@ def _input_object(preparation: Mapping[str, Any], tile: int) -> dict[str, Any]:
     channels = preparation["channels"]
     return {
         "name": "image",
-        "bands": [c["name"] if c["kind"] == "band" else _index_band(c["name"]) for c in channels],
+        "bands": [c["name"] if c["kind"] != "index" else _index_band(c["name"]) for c in channels],
         "input": {"shape": [-1, len(channels), tile, tile], "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"},
         "value_scaling": [{"type": "z-score", "mean": c["mean"], "stddev": c["std"]} for c in channels],
         "resize_type": None,

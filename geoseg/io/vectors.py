@@ -33,15 +33,18 @@ _POLAR = 80 / 360
 """Distance from the equator, as a share of the world's width, from which a place counts as polar: 80 degrees."""
 
 
-def write_polygons(path: Path, frame: GeoDataFrame, *, layer: str = "polygons", style_qml: str | None = None) -> None:
+def write_polygons(
+    path: Path, frame: GeoDataFrame, *, layer: str = "polygons", style_qml: str | None = None, description: str | None = None
+) -> None:
     """Write polygons as the one layer of a GeoPackage 1.3, all as multipolygons, also where there are none.
 
-    `style_qml` is stored inside as the layer's default style, which QGIS applies wherever the file goes. The file appears
-    whole or not at all, and the same input gives the same bytes. Raises OutputError where it cannot be written.
+    `style_qml` is stored inside as the layer's default style, which QGIS applies wherever the file goes; `description` is what
+    the file says of the layer. The file appears whole or not at all, and the same input gives the same bytes. Raises OutputError
+    where it cannot be written.
     """
     with atomic(path) as part:
         try:
-            with _fixed_date():
+            with fixed_date():
                 pyogrio.write_dataframe(
                     frame,
                     part,
@@ -50,7 +53,7 @@ def write_polygons(path: Path, frame: GeoDataFrame, *, layer: str = "polygons", 
                     geometry_type="MultiPolygon",
                     promote_to_multi=True,
                     use_arrow=True,
-                    layer_options={"GEOMETRY_NAME": _GEOMETRY},
+                    layer_options={"GEOMETRY_NAME": _GEOMETRY, **({"DESCRIPTION": description} if description else {})},
                     dataset_options={"VERSION": "1.3"},
                 )
             with closing(sqlite3.connect(part)) as database, database:
@@ -58,7 +61,7 @@ def write_polygons(path: Path, frame: GeoDataFrame, *, layer: str = "polygons", 
                 if written != len(frame):
                     raise output_error(path, f"{written} of {len(frame)} polygons arrived")
                 if style_qml is not None:
-                    _store_style(database, layer, style_qml)
+                    store_style(database, layer, style_qml)
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, sqlite3.Error, RuntimeError) as error:
             raise output_error(path, error) from error
 
@@ -116,6 +119,23 @@ def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame
     Raises InputError where there is no such file, it is no vector file, several layers could be meant, it states no CRS, or
     holds nothing.
     """
+    file, layer = find_layer(path, wanted=wanted)
+    try:
+        frame = pyogrio.read_dataframe(file, layer=layer)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError) as error:
+        raise InputError(f"{file} is damaged and cannot be read ({error}); export it anew") from error
+    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    if not len(frame):
+        raise InputError(f"{file} is empty; expected at least one of: {wanted}")
+    if frame.crs is None:
+        raise InputError(
+            f"{file} states no CRS, so its place is not known; assign one, for example with: ogr2ogr -a_srs EPSG:4326 fixed.gpkg {file}"
+        )
+    return frame.set_geometry(GeoSeries(shapely.force_2d(frame.geometry.to_numpy()), index=frame.index, crs=frame.crs))
+
+
+def find_layer(path: str | Path, *, wanted: str = "polygons") -> tuple[str, str]:
+    """The file and the name of its one spatial layer, or of the layer in `FILE|layername=NAME`; InputError as `read_features`."""
     file, _, named = str(path).partition("|layername=")
     if not file.startswith("/vsi") and "://" not in file and not Path(file).exists():
         raise InputError(f"no such file: {file}; expected a vector file with {wanted}")
@@ -131,18 +151,7 @@ def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame
         raise InputError(f"{file} has several layers: {', '.join(layers)}; name one, such as '{file}|layername={layers[0]}'")
     if not layers:
         raise InputError(f"{file} holds no geometries; expected {wanted}")
-    try:
-        frame = pyogrio.read_dataframe(file, layer=named or layers[0])
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError) as error:
-        raise InputError(f"{file} is damaged and cannot be read ({error}); export it anew") from error
-    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
-    if not len(frame):
-        raise InputError(f"{file} is empty; expected at least one of: {wanted}")
-    if frame.crs is None:
-        raise InputError(
-            f"{file} states no CRS, so its place is not known; assign one, for example with: ogr2ogr -a_srs EPSG:4326 fixed.gpkg {file}"
-        )
-    return frame.set_geometry(GeoSeries(shapely.force_2d(frame.geometry.to_numpy()), index=frame.index, crs=frame.crs))
+    return file, named or layers[0]
 
 
 def _polygons(geometries: NDArray[Any], path: str | Path) -> NDArray[Any]:
@@ -229,7 +238,8 @@ def _surroundings(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[N
 
 
 @contextmanager
-def _fixed_date() -> Iterator[None]:
+def fixed_date() -> Iterator[None]:
+    """Inside this block GeoPackages are written with one and the same date."""
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN_AT})
     try:
@@ -238,7 +248,7 @@ def _fixed_date() -> Iterator[None]:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
 
 
-def _store_style(database: sqlite3.Connection, layer: str, style_qml: str) -> None:
+def store_style(database: sqlite3.Connection, layer: str, style_qml: str) -> None:
     """The table in which QGIS keeps styles, registered as one without geometries."""
     database.execute(
         "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),"

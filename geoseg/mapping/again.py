@@ -14,6 +14,9 @@ from geoseg.mapping.make_map import Prediction, Progress, make_map
 from geoseg.mapping.plan import MapOptions
 from geoseg.models.package import ModelPackage
 from geoseg.scenes.open_scene import open_scene
+from geoseg.scenes.scene import Scene
+from geoseg.stacks.observe import Masking
+from geoseg.stacks.series import open_dates
 
 _NEVER_EQUAL = ("project",)
 """Not compared: QGIS's own file, which a user may have saved."""
@@ -47,7 +50,7 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
             f"{settings['model']} is no longer the package that made the map: its checksum is {package.checksum[:12]}…, "
             f"the Item says {model['checksum'][:12]}…; put the old package back, or make a new map with `geoseg predict`"
         )
-    scene = replace(open_scene(settings["source"], **settings["opened_with"]), name=item["id"])
+    scene = replace(_scene(settings, package), name=item["id"])
     prediction = make_map(
         scene,
         package,
@@ -59,6 +62,14 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
     )
     now = json.loads(prediction.files["item"].read_text(encoding="utf-8"))
     return Repetition(prediction, _differing(item, prediction), _software(item, now))
+
+
+def _scene(settings: dict[str, Any], package: ModelPackage) -> Scene:
+    """The scene, or the series, of which the map was made."""
+    if (calendar := package.preparation.calendar) is None:
+        return open_scene(settings["source"], **settings["opened_with"])
+    options = _options(settings["options"])
+    return open_dates(settings["source"], calendar, Masking(options.mask_classes, options.mask_grow_m), **settings["opened_with"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from geoseg.errors import InputError, PackageError
 from geoseg.io.class_maps import class_profile
 from geoseg.io.cog import RowWriter
+from geoseg.io.opening import gdal_env
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.rows import Area, finished_rows
 from geoseg.mapping.runtimes import open_runtime
@@ -40,7 +41,11 @@ def masked_by_clouds(plan: MapPlan, clouds: MapPlan, folder: Path, area: Area) -
     """The same plan with its scene masked by a cloud map, which is written into `folder`; clouds are mapped inside `area` only."""
     path, output = folder / "clouds.tif", _cloud_output(clouds.package)
     runtime = open_runtime(clouds.package, clouds.options.runtime, threads=clouds.options.threads)
-    with RowWriter(path, clouds.geobox, **class_profile(output.legend)) as file, closing(finished_rows(clouds, runtime, area)) as rows:
+    with (
+        gdal_env(clouds.cache_mb),
+        RowWriter(path, clouds.geobox, **class_profile(output.legend)) as file,
+        closing(finished_rows(clouds, runtime, area)) as rows,
+    ):
         for finished in rows:
             classes = finished.scores[output.name].argmax(axis=0)
             file.append(output.legend.to_codes(classes, finished.observed)[None])

@@ -12,26 +12,24 @@ from typing import Any
 from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import gdal_env
-from geoseg.io.qgis_styles import outlines_qml, polygons_qml
+from geoseg.io.qgis_styles import outlines_qml
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.io.vectors import read_area, write_polygons
 from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
+from geoseg.mapping.polygons import finish_polygons
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
 from geoseg.mapping.record import describe_run, summarise, write_item
 from geoseg.mapping.results import result_names
 from geoseg.mapping.rows import Area, FinishedRows, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.show import write_map_project
+from geoseg.mapping.zones import finish_zones, planned_zones
 from geoseg.models.package import ModelPackage, Output
-from geoseg.polygons.outlines import trace_polygons
 from geoseg.scenes.scene import Scene
 
 Progress = Callable[[int, int], None]
 """Called with the finished and with all pixel rows."""
-
-_READING_CACHE_MB = 80
-"""A row of 512 x 512 blocks of six bands as wide as a Sentinel-2 scene: few blocks are decoded twice, although strips of tiles cut them."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def make_map(
     plan = plan_map(scene, package, options or MapOptions())
     names = result_names(plan)
     check_free(out, names.values(), overwrite=overwrite)
-    area = _area(plan)
+    area, zones = _area(plan), planned_zones(plan)
     clouds = plan_clouds(plan)
     runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
     run = describe_run(plan, runtime, opened_with or {})
@@ -78,36 +76,38 @@ def make_map(
             plan = masked_by_clouds(plan, clouds, folder / "parts", _area(clouds))
         parts = Parts(folder / "parts", plan)
         done = folder / "done"
-        with gdal_env(_READING_CACHE_MB), closing(finished_rows(plan, runtime, area)) as rows:  # closes the scene's files, too
+        with gdal_env(plan.cache_mb), closing(finished_rows(plan, runtime, area)) as rows:  # closes the scene's files, too
             observed = write_parts(parts, _told(rows, plan, progress), run.tags)
         if not observed:
             raise SceneError(_nothing_seen(plan))
+        buildings: list[dict[str, Any]] = []
+        found_zones: dict[str, dict[str, int]] = {}
         for output in package.outputs:
-            _finish_output(parts, output, {what: done / name for what, name in names.items()})
+            buildings += _finish_output(parts, output, {what: done / name for what, name in names.items()})
+            if zones is not None and output.kind == "classes":
+                found_zones[output.name] = finish_zones(parts, output, zones, done / names[f"{output.name}_zones"])
         finish_reason(parts, done / names["reason"])
         if "image" in names:
             write_cog(parts.path("image"), done / names["image"], kind="picture")
         if plan.held_out is not None:
             write_polygons(done / names["held_out"], plan.held_out, style_qml=outlines_qml())
         write_map_project(done, names, plan)
-        summary = summarise(parts, seconds=time.perf_counter() - began)
+        summary = summarise(parts, seconds=time.perf_counter() - began) | {"buildings": buildings, "zones": found_zones}
         write_item(done, names, plan, run, summary)
         move_results(done, out, last=names["item"])
     files = {what: out / name for what, name in names.items()}
     return Prediction(out, scene.name, files, package, summary, plan.warnings)
 
 
-def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> None:
-    """Finish the raster of one output; for classes also its scores and polygons."""
+def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Finish the raster of one output, for classes also its scores and polygons; return its count of buildings, if asked for."""
     if output.kind == "quantity":
         write_cog(parts.path(output.name), paths[output.name], kind="continuous")
-        return
+        return []
     finish_classes(parts, output, paths[output.name])
-    scores = parts.path(f"{output.name}_scores")
     if f"{output.name}_scores" in paths:
-        write_cog(scores, paths[f"{output.name}_scores"], kind="continuous")
-    polygons = trace_polygons(parts.path(output.name), output.legend, scores=scores, simplify_m=parts.plan.options.simplify_m)
-    write_polygons(paths[f"{output.name}_polygons"], polygons, style_qml=polygons_qml(output.legend))
+        write_cog(parts.path(f"{output.name}_scores"), paths[f"{output.name}_scores"], kind="continuous")
+    return finish_polygons(parts, output, paths[f"{output.name}_polygons"])
 
 
 def _nothing_seen(plan: MapPlan) -> str:

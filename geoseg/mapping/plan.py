@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,36 @@ from pyproj.exceptions import CRSError
 
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
+from geoseg.io.block_rows import block_rows
 from geoseg.io.geotiff import file_geobox
+from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.mapping.held_out import held_out_ground
+from geoseg.mapping.picture import stretch_limits
 from geoseg.mapping.runtimes import RuntimeName
+from geoseg.mapping.shapes import building_shapes, check_shape
 from geoseg.mapping.tiles import TilePlan, plan_tiles
 from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
 from geoseg.models.package import ModelPackage
-from geoseg.preprocess.prepare import halo
+from geoseg.preprocess.prepare import halo, needed_roles
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
+from geoseg.preprocess.series import role_at
+from geoseg.preprocess.terrain_correction import FittedCorrection
+from geoseg.scenes.light import fit_light
 from geoseg.scenes.masks import mask_roles
 from geoseg.scenes.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
 
-_PROCESS_MB = 330
-"""Resident memory of the interpreter, GDAL with its block cache and the runtime's libraries, before any pixel."""
+_PROCESS_MB = 320
+"""Resident memory of the interpreter, GDAL and the runtime's libraries, before any pixel."""
+_CACHE_MB = (32.0, 768.0)
+"""The least and the most that GDAL's block cache gets."""
+_COMPUTED_MB = 48.0
+"""What the cache has for layers that are computed when they are read, since nobody knows of what."""
+_LITTLE_KEPT = 0.1
+"""Blocks that two strips share are decoded again rather than kept if they are fewer than this share of what is read at once."""
+_SAMPLING_CACHE_MB = 128
+READ_ROWS = 512
+"""Rows of the map that are read at once."""
 
 _NEARLY_WHOLE = 0.01
 _MOST_GROWN_PIXELS = 4096
@@ -51,6 +68,10 @@ class MapOptions:
     """Smaller regions are merged into the neighbour with the longest shared edge, in raster and polygons alike."""
     simplify_m: float = 0.0
     """Tolerance of the polygons' outlines, in metres on the ground."""
+    shape: str | None = None
+    """`building` or `building=CLASS`: outlines of that class get right angles; None leaves all as they are."""
+    zones: str | None = None
+    """Vector file: each of its polygons gets a row with what the map says of it."""
     overlap: int | None = None
     """Pixels shared by neighbouring tiles; None takes the package's."""
     batch: int | None = None
@@ -78,6 +99,8 @@ class MapOptions:
         for name in ("min_area_m2", "simplify_m", "mask_grow_m"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
+        if self.shape is not None:
+            check_shape(self.shape)
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise InputError("--like already states the grid; leave --crs and --resolution out")
         if self.resolution is not None and not 0 < self.resolution < float("inf"):
@@ -106,6 +129,10 @@ class MapPlan:
     held_out: GeoDataFrame | None
     """Ground of this map on which the model was not trained; None where the package tells of none."""
     warnings: tuple[str, ...]
+    correction: FittedCorrection | None = None
+    """The package's terrain correction, fitted to the scene; None where there is none to make."""
+    stretch: NDArray[np.float32] | None = None
+    """(band, 2) stored numbers that the picture shows as black and as white; None where no picture is asked for."""
 
     @property
     def quality_roles(self) -> tuple[str, ...]:
@@ -114,22 +141,48 @@ class MapPlan:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The bands that the model reads, in its order."""
-        return tuple(band.role for band in self.package.preparation.bands)
+        """The bands that the model reads, in its order, and what its terrain correction takes."""
+        return needed_roles(self.package.preparation, self.correction)
 
     @property
     def halo(self) -> int:
         """Pixels of context around a window that make its preparation exact."""
         return max(halo(self.package.preparation), int(np.ceil(max(self.grow_pixels))) if self.quality_roles else 0)
 
+    @property
+    def read_roles(self) -> tuple[str, ...]:
+        """All layers that are read, each once."""
+        return tuple(dict.fromkeys((*self.roles, *self.picture_roles, *self.quality_roles)))
+
+    @cached_property
+    def cache_mb(self) -> float:
+        """GDAL's block cache in MB: the rows of blocks that one strip of the map shares with the next, so that none is decoded twice.
+
+        Where they are more than a little, what is written between two strips has room beside them. At most 768 MB; beyond that,
+        very wide files with large blocks, or turned against the map, are decoded more than once.
+        """
+        files: dict[str, set[int]] = {}
+        layers = [self.scene.layer(role) for role in self.read_roles]
+        for layer in layers:
+            if layer.reader is None:
+                files.setdefault(layer.path, set()).add(layer.index)
+        overlap = 2 * self.halo
+        blocks = [block_rows(path, numbers, self.geobox, rows=READ_ROWS, overlap=overlap) for path, numbers in files.items()]
+        needed = kept = sum(one.kept for one in blocks)
+        needed += max((one.at_once for one in blocks), default=0) + _COMPUTED_MB * any(layer.reader is not None for layer in layers)
+        if kept > _LITTLE_KEPT * sum(one.at_once for one in blocks):
+            outputs = sum(3 + output.planes if output.kind == "classes" else 4 for output in self.package.outputs)
+            needed += READ_ROWS * self.geobox.shape[1] * (outputs + 1 + 4 * bool(self.picture_roles)) / 1e6
+        return float(np.clip(1.1 * needed, *_CACHE_MB))
+
     def memory_mb(self) -> float:
         """Estimate of the peak resident memory in MB; depends on width and tile, not on height."""
-        read = len({*self.roles, *self.picture_roles, *self.quality_roles})
+        read = len(self.read_roles)
         planes = sum(output.planes for output in self.package.outputs)
         strip = (self.tiles.tile + 2 * self.halo) * self.geobox.shape[1]
         network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 128
         held = strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12)
-        return float(_PROCESS_MB + (held + network) / 1e6)
+        return float(_PROCESS_MB + self.cache_mb + (held + network) / 1e6)
 
     def disk_mb(self) -> float:
         """Estimate, on the high side, of the disk space in MB that the results and the unfinished parts take together."""
@@ -150,8 +203,16 @@ class MapPlan:
 
 def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
     """The plan of a map; raises PackageError or BandError where scene and package do not fit, with the figures."""
+    with gdal_env(_SAMPLING_CACHE_MB), files_kept_open():  # the samples that are taken of the scene share their blocks
+        return _plan_map(scene, package, options)
+
+
+def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
+    building_shapes(options.shape, package.outputs)  # refuses a package without buildings
     asked = _asked_grid(scene, package, options)
-    warnings = [*scene.warnings, *check_fit(package, scene, geobox=asked), *(_cloudy(scene) if options.cloud_model is None else ())]
+    light = fit_light(scene, package.preparation)
+    fit = check_fit(package, scene, geobox=asked, light=light)
+    warnings = [*scene.warnings, *fit, *(_cloudy(scene) if options.cloud_model is None else ())]
     geobox = _averaged(asked, package, options)
     overlap = package.overlap if options.overlap is None else options.overlap
     tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
@@ -162,7 +223,18 @@ def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPla
         raise InputError(f"--mask-grow-m is {options.mask_grow_m:g}; expected metres on the ground, at most {most:.0f} for this scene")
     picture = _picture_roles(scene, package) if options.picture else ()
     return MapPlan(
-        scene, package, options, geobox, tiles, options.batch or 1, picture, grow, held_out_ground(package, geobox), tuple(warnings)
+        scene,
+        package,
+        options,
+        geobox,
+        tiles,
+        options.batch or 1,
+        picture,
+        grow,
+        held_out_ground(package, geobox),
+        tuple(warnings),
+        light.correction,
+        stretch_limits(scene, picture) if picture else None,
     )
 
 
@@ -254,8 +326,10 @@ def _cloudy(scene: Scene) -> list[str]:
 
 
 def _picture_roles(scene: Scene, package: ModelPackage) -> tuple[str, ...]:
-    """True colour where the scene has it, else false colour, else the model's first band in grey."""
-    for roles in (("red", "green", "blue"), ("nir", "red", "green"), ("swir16", "nir", "red")):
+    """True colour where the scene has it, else false colour, else the model's first band in grey; of a series its middle period."""
+    calendar = package.preparation.calendar
+    for colours in (("red", "green", "blue"), ("nir", "red", "green"), ("swir16", "nir", "red")):
+        roles = colours if calendar is None else tuple(role_at(role, calendar.names[len(calendar.names) // 2]) for role in colours)
         if set(roles) <= set(scene.roles):
             return roles
     return (package.preparation.bands[0].role,)

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from geoseg.io.class_maps import class_profile, finish_class_map
 from geoseg.io.cog import RowWriter
+from geoseg.io.score_files import score_profile, stored_scores
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.rows import FinishedRows
 from geoseg.models.package import Output
 from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
-
-SCORE_STEPS = 250
-"""A score of 1 is stored as this; the scale tag says so."""
-_NO_SCORE = 255
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,10 @@ def write_parts(parts: Parts, rows: Iterable[FinishedRows], tags: Mapping[str, s
             return stack.enter_context(RowWriter(parts.path(name), plan.geobox, **profile))
 
         maps = {output.name: begin(output.name, **_map_profile(output)) for output in plan.package.outputs}
-        scores = {output.name: begin(f"{output.name}_scores", **_scores_profile(output)) for output in _with_scores(plan)}
+        scores = {
+            output.name: begin(f"{output.name}_scores", **score_profile(output.legend, calibrated=output.calibrated))
+            for output in _with_scores(plan)
+        }
         reason = begin("reason", **class_profile(REASON_LEGEND))
         picture = begin("image", count=4, dtype=np.uint8, picture=True) if plan.picture_roles else None
         for finished in rows:
@@ -54,7 +54,7 @@ def write_parts(parts: Parts, rows: Iterable[FinishedRows], tags: Mapping[str, s
             for output in plan.package.outputs:
                 maps[output.name].append(_map_rows(output, finished))
                 if output.name in scores:
-                    scores[output.name].append(_score_rows(finished.scores[output.name], finished.observed))
+                    scores[output.name].append(stored_scores(finished.scores[output.name], finished.observed))
             reason.append(finished.reason[np.newaxis])
             if picture is not None and finished.picture is not None:
                 picture.append(finished.picture)
@@ -90,28 +90,9 @@ def _map_profile(output: Output) -> dict[str, Any]:
     return {"count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)}
 
 
-def _scores_profile(output: Output) -> dict[str, Any]:
-    count = output.planes
-    kind = "score" if output.calibrated else "uncalibrated score"
-    return {
-        "count": count,
-        "dtype": np.uint8,
-        "nodata": _NO_SCORE,
-        "descriptions": tuple(f"{kind} of {name}" for name in output.legend.names),
-        "scales": (1 / SCORE_STEPS,) * count,
-        "offsets": (0.0,) * count,
-    }
-
-
 def _map_rows(output: Output, finished: FinishedRows) -> NDArray[np.generic]:
     scores = finished.scores[output.name]
     if output.kind == "classes":
         return output.legend.to_codes(scores.argmax(axis=0), finished.observed)[np.newaxis]
     low, high = output.range if output.range is not None else (-np.inf, np.inf)
     return np.where(finished.observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)
-
-
-def _score_rows(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    steps = np.rint(np.clip(scores, 0, 1) * SCORE_STEPS).astype(np.uint8)
-    steps[:, ~observed] = _NO_SCORE
-    return steps

@@ -77,17 +77,17 @@ def _cloud_model(path: str | None) -> str:
 def input_files(plan: MapPlan) -> list[Path]:
     """The local files behind the bands that are read, and behind the areas; remote ones have no place here."""
     layers = [plan.scene.layer(role).path for role in (*plan.roles, *plan.quality_roles)]
-    areas = [str(path).partition("|layername=")[0] for path in (plan.options.aoi, plan.options.exclude) if path]
-    paths = [Path(path) for path in (*layers, plan.scene.source, *plan.scene.stack, *areas, plan.options.like) if path]
+    areas = [str(path).partition("|layername=")[0] for path in (plan.options.aoi, plan.options.exclude, plan.options.zones) if path]
+    paths = [Path(path) for path in (*layers, plan.scene.source, *plan.scene.stack, *plan.scene.inputs, *areas, plan.options.like) if path]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ...]:
     """The `geoseg predict` command for this map, without -o: what is at its default is left out."""
-    stack = [*plan.scene.stack, "--stack"] if plan.scene.stack else []
+    stack = [*plan.scene.stack, "--stack"] if plan.scene.stack else [*plan.scene.series, "--series"] if plan.scene.series else []
     words = ["geoseg", "predict", *(stack or [plan.scene.source]), "--model", str(plan.package.path)]
     for name, value in opened_with.items():
-        words += [f"--{name}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
+        words += [f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
     for option in dataclasses.fields(MapOptions):
         value = getattr(plan.options, option.name)
         if value == option.default:
@@ -169,11 +169,12 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
         run=RunFacts(
             command=list(run.command),
             settings={
-                "source": [_absolute(path) for path in scene.stack] or _absolute(scene.source),
+                "source": [_absolute(path) for path in scene.stack or scene.series] or _absolute(scene.source),
                 "model": _absolute(str(package.path)),
                 "opened_with": run.opened_with,
                 "options": dataclasses.asdict(plan.options) | _option_files(plan.options),
                 "inputs": list(run.inputs),
+                **({"terrain_correction": plan.correction.facts()} if plan.correction is not None else {}),
             },
             masked=list(plan.options.mask_classes) if plan.quality_roles else [],
             summary=dict(summary),
@@ -187,7 +188,7 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
 
 def _option_files(options: MapOptions) -> dict[str, str]:
     """The options that name files, so that they are found from any folder."""
-    named = {name: getattr(options, name) for name in ("aoi", "exclude", "like", "cloud_model")}
+    named = {name: getattr(options, name) for name in ("aoi", "exclude", "zones", "like", "cloud_model")}
     return {name: _absolute(path) for name, path in named.items() if path is not None}
 
 

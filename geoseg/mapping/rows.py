@@ -14,16 +14,13 @@ from shapely.geometry.base import BaseGeometry
 from geoseg.io.opening import files_kept_open
 from geoseg.io.vectors import burn_area
 from geoseg.mapping.blending import RowBlender
-from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.picture import draw_picture
+from geoseg.mapping.plan import READ_ROWS, MapPlan
 from geoseg.mapping.runtimes import Runtime
-from geoseg.preprocess.prepare import prepare
+from geoseg.preprocess.prepare import lacks_data, prepare
 from geoseg.preprocess.quality import Reason, grow_reasons
-from geoseg.raster import Raster
 from geoseg.scenes.masks import scene_reasons
-from geoseg.scenes.scene import read_scene, sample_scene
-
-_STRETCH_PERCENTILES = (2.0, 98.0)
-_BLOCK = 512
+from geoseg.scenes.scene import read_scene
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,6 @@ class _Window:
         self._values = np.zeros((self._channels, self._tile, width), np.float32)
         self._reason = np.full((self._tile, width), Reason.OUTSIDE, np.uint8)
         self._picture = np.zeros((4, self._tile, self._cols), np.uint8) if plan.picture_roles else None
-        self._stretch = _stretch(plan) if plan.picture_roles else None
         self._top = 0
         self._read_to = 0
         """Row before which all of the window is read."""
@@ -135,12 +131,11 @@ class _Window:
         """Read, mask and prepare these rows of the scene, with as much around them as makes the preparation exact."""
         plan, margin = self._plan, self._plan.halo
         quality = plan.quality_roles
-        roles = tuple(dict.fromkeys((*plan.roles, *plan.picture_roles, *quality)))
-        raw = read_scene(plan.scene, roles, self._geobox(rows, margin))
+        raw = read_scene(plan.scene, plan.read_roles, self._geobox(rows, margin))
         reason = scene_reasons(raw, plan.scene, plan.options.mask_classes)
         reason = grow_reasons(reason, plan.grow_pixels) if quality and any(plan.grow_pixels) else reason
-        prepared = prepare(raw, plan.package.preparation, reason != Reason.OBSERVED)
-        missing = ~raw.select(*plan.roles).valid_everywhere | ((reason == Reason.OBSERVED) & ~prepared.valid_everywhere)
+        prepared = prepare(raw, plan.package.preparation, reason != Reason.OBSERVED, correction=plan.correction)
+        missing = lacks_data(raw, plan.package.preparation) | ((reason == Reason.OBSERVED) & ~prepared.valid_everywhere)
         reason[missing] = Reason.NO_DATA
         if missing.any():
             reason[~plan.scene.layer(plan.roles[0]).footprint(raw.geobox)] = Reason.OUTSIDE
@@ -148,34 +143,11 @@ class _Window:
         here = slice(rows.start - self._top, rows.stop - self._top)
         self._values[:, here, : self._cols] = prepared.values[inner]
         self._reason[here, : self._cols] = reason[inner]
-        if self._picture is not None and self._stretch is not None:
-            self._picture[:, here] = _picture(raw.select(*plan.picture_roles), self._stretch)[inner]
+        if self._picture is not None and plan.stretch is not None:
+            self._picture[:, here] = draw_picture(raw.select(*plan.picture_roles), plan.stretch)[inner]
 
 
 def _pieces(first: int, stop: int) -> Iterator[slice]:
     """These rows cut where most files cut their blocks: all bands of one row of blocks are read before the next, so few are held."""
-    for top in range(first - first % _BLOCK, stop, _BLOCK):
-        yield slice(max(top, first), min(top + _BLOCK, stop))
-
-
-def _stretch(plan: MapPlan) -> NDArray[np.float32]:
-    """(band, 2) stored numbers shown as black and as white: percentiles of a sample of the scene."""
-    sample = sample_scene(plan.scene, plan.picture_roles)
-    limits = np.zeros((len(plan.picture_roles), 2), np.float32)
-    for band, (values, valid) in enumerate(zip(sample.values, sample.valid, strict=True)):
-        seen = values[valid & np.isfinite(values)]
-        limits[band] = np.percentile(seen, _STRETCH_PERCENTILES) if seen.size else (0, 1)
-    limits[:, 1] = np.maximum(limits[:, 1], np.nextafter(limits[:, 0], np.float32(np.inf)))
-    return limits
-
-
-def _picture(raster: Raster, stretch: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(4, row, col) red, green, blue and alpha; one band is shown in grey."""
-    picture = np.zeros((4, *raster.geobox.shape), np.uint8)
-    for band, (dark, bright) in enumerate(stretch):
-        grey = (raster.values[band].astype(np.float32) - dark) * np.float32(255 / (bright - dark))
-        picture[band] = np.clip(np.nan_to_num(grey), 0, 255)
-    if len(stretch) == 1:
-        picture[1:3] = picture[0]
-    picture[3] = np.where(raster.valid_everywhere, 255, 0)
-    return picture
+    for top in range(first - first % READ_ROWS, stop, READ_ROWS):
+        yield slice(max(top, first), min(top + READ_ROWS, stop))

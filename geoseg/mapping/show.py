@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geoseg.io.qgis import ProjectLayer, write_project
 from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.zones import zone_layers
 from geoseg.preprocess.quality import REASON_LEGEND
 
 
@@ -14,6 +15,7 @@ def write_map_project(folder: Path, names: Mapping[str, str], plan: MapPlan) -> 
     """Write the QGIS project of the map in `folder`: polygons over classes over the imagery; scores and reasons unticked."""
     package = plan.package
     layers: list[ProjectLayer] = []
+    layers += zone_layers(folder, names, plan)
     if "held_out" in names:
         layers.append(ProjectLayer("not trained on here", folder / names["held_out"], "outlines", group="Map"))
     for output in package.outputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import sqrt
 
 import numpy as np
@@ -12,8 +12,12 @@ from odc.geo.geobox import GeoBox
 from geoseg.errors import BandError, PackageError
 from geoseg.ground import pixel_size_m
 from geoseg.models.description import ModelDescription
-from geoseg.preprocess.prepare import BandNeed, Channel, check_band, prepare
+from geoseg.preprocess.prepare import BandNeed, Channel, check_band, needed_roles, prepare
+from geoseg.preprocess.series import split_role
+from geoseg.preprocess.terrain_correction import FittedCorrection
+from geoseg.scenes.light import Light, fit_light
 from geoseg.scenes.scene import Scene, sample_scene
+from geoseg.scenes.terrain import BANDS
 from geoseg.sensors import SENSORS
 
 WARNED_DEVIATIONS = 4.0
@@ -26,14 +30,18 @@ _NO_STATISTICS = (0.0, 1.0)
 _NEVER_NEGATIVE = ("reflectance", "linear power", "K")
 
 
-def check_fit(package: ModelDescription, scene: Scene, *, geobox: GeoBox) -> list[str]:
+def check_fit(package: ModelDescription, scene: Scene, *, geobox: GeoBox, light: Light | None = None) -> list[str]:
     """What the user should know before `scene` is mapped with `package` on the grid `geobox`, each one sentence.
 
-    Reads a small sample of the scene. Raises BandError for a band that is missing, or in another unit or radar convention,
-    and PackageError for pixels too coarse or values that cannot be what the package was trained on.
+    Reads a small sample of the scene; `light` is what `fit_light` found, where it was asked already. Raises BandError for a band that
+    is missing, or in another unit or radar convention, PackageError for pixels too coarse or values that cannot be what the package
+    was trained on, and what `fit_light` raises.
     """
     check_bands(package, scene)
-    warnings = [*_unknown_conventions(package, scene), *_pixel_size(package, geobox), *_values(package, scene)]
+    light = light or fit_light(scene, package.preparation)
+    values = _values(package, scene, light.correction)
+    known = [*_unknown_conventions(package, scene), *_filtered_twice(package, scene), *_pixel_size(package, geobox)]
+    warnings = [*known, *values, *light.warnings]
     if scene.sensor.name not in package.sensors:
         warnings.append(_not_validated(package, scene))
     return warnings
@@ -57,19 +65,40 @@ def averaged_pixel_size_m(package: ModelDescription, geobox: GeoBox) -> float | 
 def check_bands(package: ModelDescription, scene: Scene) -> None:
     """Raise BandError where the scene lacks bands that the model needs, naming all of them, or has them in another unit."""
     needs = package.preparation.bands
+    if (calendar := package.preparation.calendar) is not None and not any(split_role(role)[1] for role in scene.roles):
+        raise BandError(f"{package.title} makes one map from a series of dates ({calendar.described()}); give them all with --series")
     if missing := [need.role for need in needs if need.role not in scene.roles]:
         raise BandError(
             f"{package.title} needs {', '.join(need.role for need in needs)}; {scene.source} has {', '.join(scene.roles)}, "
-            f"so {', '.join(missing)} is missing. Name the bands with --bands, or choose a model that needs only these."
+            f"so {', '.join(missing)} is missing. {_cure(missing)}, or choose a model that needs only these."
         )
     for need in needs:
         check_band(scene.layer(need.role).band, need)
+
+
+def _cure(missing: Sequence[str]) -> str:
+    if not set(missing) <= BANDS.keys():
+        return "Name the bands with --bands"
+    sun = " (and, for illumination, a product that says where the sun stood)" if "illumination" in missing else ""
+    return f"Give a terrain model with --dem FILE{sun}"
 
 
 def _unknown_conventions(package: ModelDescription, scene: Scene) -> Iterator[str]:
     for need in package.preparation.bands:
         if need.convention is not None and scene.layer(need.role).band.convention is None:
             yield f"it is not known whether {need.role} is {need.convention}, which {package.title} was trained on: check the product"
+
+
+def _filtered_twice(package: ModelDescription, scene: Scene) -> Iterator[str]:
+    if (own := package.preparation.despeckle) is None:
+        return
+    done = {need.role: scene.layer(need.role).band.despeckled for need in package.preparation.bands if need.is_radar}
+    for filtered in dict.fromkeys(name for name in done.values() if name):
+        roles = ", ".join(role for role, name in done.items() if name == filtered)
+        yield (
+            f"{roles} of {scene.source} is already filtered by {filtered}, and {package.title} filters speckle itself ({own.method}): "
+            "filtered twice, the ground is smoother than what it was trained on; give the unfiltered scene"
+        )
 
 
 def _pixel_size(package: ModelDescription, geobox: GeoBox) -> Iterator[str]:
@@ -80,10 +109,10 @@ def _pixel_size(package: ModelDescription, geobox: GeoBox) -> Iterator[str]:
         yield f"{given}: the scene is averaged to {target:g} m"
 
 
-def _values(package: ModelDescription, scene: Scene) -> Iterator[str]:
+def _values(package: ModelDescription, scene: Scene, correction: FittedCorrection | None) -> Iterator[str]:
     preparation = package.preparation.model_copy(update={"despeckle": None})  # neighbours in a sample are no neighbours on the ground
     needs = {need.role: need for need in preparation.bands}
-    prepared = prepare(sample_scene(scene, tuple(needs)), preparation)
+    prepared = prepare(sample_scene(scene, needed_roles(preparation, correction)), preparation, correction=correction)
     valid = prepared.valid_everywhere
     if not valid.any():
         return

@@ -74,7 +74,7 @@ def fit_preparation(preparation: Preparation, statistics: ChannelStatistics, *, 
         raise InputError(f"no valid pixel of channel {empty[0]!r} in the scenes given; its statistics need some")
     channels = []
     for channel, mean, std in zip(preparation.channels, statistics.mean.tolist(), statistics.std.tolist(), strict=True):
-        if channel.kind == "index" and keep_indices_raw:
+        if channel.kind == "present" or (channel.kind == "index" and keep_indices_raw):
             mean, std = 0.0, 1.0
         varies = std > _SMALLEST_SHARE * abs(mean)
         channels.append(channel.model_copy(update={"mean": mean, "std": std if varies else 1.0}))

@@ -8,14 +8,17 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from geoseg.errors import BandError
+from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.indices import get_index, index_operand
 from geoseg.preprocess.optical import physical_values
-from geoseg.preprocess.sar import despeckle, to_decibels, to_power
+from geoseg.preprocess.sar import to_decibels, to_power
+from geoseg.preprocess.speckle import SpeckleFilter, despeckle, window_size
+from geoseg.preprocess.terrain_correction import ILLUMINATION, FittedCorrection, TerrainCorrection
 from geoseg.raster import Raster
-from geoseg.sensors import Band, Convention
+from geoseg.sensors import ELLIPSOID_CONVENTIONS, Band, Convention
 
 
 class Channel(BaseModel):
@@ -25,7 +28,8 @@ class Channel(BaseModel):
 
     name: str
     """A role of `Preparation.bands` (`red`), or a spectral index that spyndex knows (`NDWI`)."""
-    kind: Literal["band", "index"] = "band"
+    kind: Literal["band", "index", "present"] = "band"
+    """`present` tells of a period of a series whether it is there (1) or missing (0)."""
     mean: float = Field(default=0.0, allow_inf_nan=False)
     std: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """What reaches the network is (physical value - mean) / std."""
@@ -36,18 +40,22 @@ class Despeckle(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["boxcar", "lee"]
-    size: int = Field(default=5, ge=3)
-    """Width of the window in pixels; odd."""
+    method: SpeckleFilter
+    size: int = Field(default=0, validate_default=True)
+    """Width of the window in pixels, odd; 0 becomes the method's usual one: 7 for `refined_lee` (always) and `gamma_map`, else 5."""
     looks: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Equivalent number of looks."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_its_name(cls, given: Any) -> Any:
+        """A method's name alone is the method with its usual window and one look."""
+        return {"method": given} if isinstance(given, str) else given
+
     @field_validator("size")
     @classmethod
-    def _odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError(f"a window of {size} pixels has no middle; expected an odd number")
-        return size
+    def _fits_the_method(cls, size: int, info: ValidationInfo) -> int:
+        return window_size(info.data["method"], size or None) if "method" in info.data else size
 
 
 class BandNeed(BaseModel):
@@ -78,10 +86,14 @@ class Preparation(BaseModel):
     channels: tuple[Channel, ...] = Field(min_length=1)
     """What the network receives, in order."""
     despeckle: Despeckle | None = None
+    terrain_correction: TerrainCorrection | None = None
+    """Makes flat ground of slopes, in bands of reflectance; None leaves them as they are."""
     power_floor: float = Field(default=1e-6, gt=0.0)
     """Linear power is clamped here before decibels (-60 dB)."""
     index_constants: dict[str, float] = {}
     """Constants of index formulas (such as L of SAVI) that differ from spyndex's defaults."""
+    calendar: Calendar | None = None
+    """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -90,6 +102,16 @@ class Preparation(BaseModel):
         for what, names in (("band", roles), ("channel", [channel.name.lower() for channel in self.channels])):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise BandError(f"{what} {twice[0]!r} stands twice in the preparation; name each once")
+        if self.terrain_correction is not None:
+            if self.calendar is not None or ILLUMINATION in roles:
+                raise BandError("a terrain correction goes neither with a series nor with the band 'illumination' as input; leave one out")
+            if not self.corrected_roles:
+                raise BandError(f"a terrain correction needs a band in reflectance; the preparation reads {', '.join(roles)}")
+        if self.calendar is not None:
+            from geoseg.preprocess.series import check_series
+
+            check_series(self, self.calendar)
+            return self
         for channel in self.channels:
             needed = get_index(channel.name).roles(roles) if channel.kind == "index" else (channel.name,)
             if missing := [role for role in needed if role not in roles]:
@@ -101,6 +123,11 @@ class Preparation(BaseModel):
             )
         return self
 
+    @property
+    def corrected_roles(self) -> tuple[str, ...]:
+        """The bands that a terrain correction changes; none where there is no correction."""
+        return tuple(need.role for need in self.bands if need.unit == "reflectance") if self.terrain_correction is not None else ()
+
 
 def halo(preparation: Preparation) -> int:
     """Pixels around a tile that `prepare` must see so that the tile comes out as in the whole scene."""
@@ -109,21 +136,41 @@ def halo(preparation: Preparation) -> int:
     return preparation.despeckle.size // 2
 
 
-def prepare(raster: Raster, preparation: Preparation, masked: NDArray[np.bool_] | None = None) -> Raster:
+def needed_roles(preparation: Preparation, correction: FittedCorrection | None = None) -> tuple[str, ...]:
+    """The bands that `prepare` reads: those of the preparation in order, and what its terrain correction takes."""
+    return (*(need.role for need in preparation.bands), *((ILLUMINATION,) if correction is not None else ()))
+
+
+def prepare(
+    raster: Raster, preparation: Preparation, masked: NDArray[np.bool_] | None = None, *, correction: FittedCorrection | None = None
+) -> Raster:
     """A network's input from a scene's numbers: one float32 plane per channel, normalised, 0 where not valid.
 
     A pixel is valid, in all channels alike, where every band that the preparation reads has data and `masked` (row, col) is
     not True. The speckle filter takes in only what is data in its own band and not masked. A valid pixel's index is 0
     (before normalising) where it divides 0 by 0, and the channel's mean where it has no value otherwise. Raises BandError for a
     missing band, and for one whose unit or radar convention is not, and cannot become, the one needed.
+
+    `correction` is the preparation's terrain correction as `geoseg.scenes.light` fitted it to the scene; None where it has none, or
+    where the provider made it already. It is never made twice, and never left out in silence: both are a ValueError.
     """
+    _check_light(raster, preparation, correction)
+    if preparation.calendar is not None:
+        from geoseg.preprocess.series import prepare_series
+
+        return prepare_series(raster, preparation, preparation.calendar, masked)
     shape = raster.values.shape[1:]
     valid = np.ones(shape, dtype=bool)
+    light = None
+    if correction is not None:
+        light, valid = raster.band(ILLUMINATION), raster.valid[raster.index(ILLUMINATION)].copy()
     sources = []
     for need in preparation.bands:
         plane = raster.index(need.role)
         check_band(raster.bands[plane], need)
         source = _Source(raster.values[plane], raster.bands[plane], need)
+        if light is not None and need.role in preparation.corrected_roles:
+            source = replace(source, light=light, correction=correction)
         seen = _is_data(source, raster.valid[plane], masked)
         valid &= seen
         if preparation.despeckle is not None and need.is_radar:
@@ -139,6 +186,13 @@ def prepare(raster: Raster, preparation: Preparation, masked: NDArray[np.bool_] 
     return Raster(values, np.broadcast_to(valid, values.shape), raster.geobox, bands, raster.time)
 
 
+def lacks_data(raster: Raster, preparation: Preparation) -> NDArray[np.bool_]:
+    """(row, col) True where a band that the preparation reads has no data; nowhere in a series, of which periods may be missing."""
+    if preparation.calendar is not None:
+        return np.zeros(raster.geobox.shape, dtype=bool)
+    return ~raster.select(*(need.role for need in preparation.bands)).valid_everywhere
+
+
 def check_band(band: Band, need: BandNeed) -> None:
     """Raise BandError where a band's unit cannot become the one needed, or its radar convention is another one."""
     if band.unit != need.unit and not (need.is_radar and band.unit in _TO_POWER):
@@ -148,10 +202,19 @@ def check_band(band: Band, need: BandNeed) -> None:
             "Say what its numbers are with --unit, --scale or --sensor, or choose another scene."
         )
     if need.convention is not None and band.convention is not None and need.convention != band.convention:
-        raise BandError(
-            f"band {band.name!r} ({band.role}) is {band.convention}; expected {need.convention}, which cannot be had from it. "
-            "Choose a scene processed so, or another model."
-        )
+        said = f"band {band.name!r} ({band.role}) is {band.convention}; expected {need.convention}"
+        if {band.convention, need.convention} <= set(ELLIPSOID_CONVENTIONS):
+            raise BandError(f"{said}. Add --convert {need.convention} where the scene has an incidence angle, or choose another model.")
+        raise BandError(f"{said}, which cannot be had from it. Choose a scene processed so, or another model.")
+
+
+def _check_light(raster: Raster, preparation: Preparation, correction: FittedCorrection | None) -> None:
+    """Raise ValueError where the raster would be corrected for terrain twice, or not at all although the preparation says so."""
+    done = [raster.bands[raster.index(role)].terrain_corrected is True for role in preparation.corrected_roles]
+    if correction is not None and (not done or any(done)):
+        raise ValueError("a terrain correction of bands that are corrected already, or by a preparation that has none")
+    if correction is None and not all(done):
+        raise ValueError("the preparation corrects for terrain: fit the correction to the scene first (geoseg.scenes.light)")
 
 
 # ---------------------------------------------------------------- below: bands, block by block
@@ -179,11 +242,16 @@ class _Source:
     """(row, col) as the file has it."""
     band: Band
     need: BandNeed
+    light: NDArray[np.float32] | None = None
+    """(row, col) illumination; None where the band is not corrected for it."""
+    correction: FittedCorrection | None = None
 
     def block(self, rows: slice) -> _Source:
         """These rows as float32 in physical values; radar in linear power."""
         with np.errstate(all="ignore"):  # what is not valid may overflow: it is 0 in the end
             values = physical_values(self.stored[rows], self.band)
+            if self.correction is not None and self.light is not None:
+                values = values * self.correction.factor(self.need.role, self.light[rows])
             if not self.need.is_radar:
                 return replace(self, stored=values)
             power = _TO_POWER[self.band.unit](values)

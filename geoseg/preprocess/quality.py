@@ -15,7 +15,7 @@ from geoseg.preprocess.optical import to_physical
 from geoseg.raster import Raster
 from geoseg.sensors import QualityClass, QualityTable
 
-DEFAULT_MASK_CLASSES: tuple[QualityClass, ...] = ("nodata", "saturated", "cloud", "cloud_shadow", "cirrus")
+DEFAULT_MASK_CLASSES: tuple[QualityClass, ...] = ("nodata", "saturated", "cloud", "cloud_shadow", "cirrus", "layover", "radar_shadow")
 """Masked unless asked otherwise; snow and water are ground."""
 
 
@@ -32,6 +32,8 @@ class Reason(IntEnum):
     CIRRUS = 7
     SNOW = 8
     WATER = 9
+    LAYOVER = 10
+    RADAR_SHADOW = 11
 
 
 REASON_LEGEND = Legend(
@@ -46,6 +48,8 @@ REASON_LEGEND = Legend(
         LegendClass(7, Reason.CIRRUS, "cirrus", "#ccbb44"),
         LegendClass(8, Reason.SNOW, "snow", "#66ccee"),
         LegendClass(9, Reason.WATER, "water", "#4477aa"),
+        LegendClass(10, Reason.LAYOVER, "radar layover", "#ddaa33"),
+        LegendClass(11, Reason.RADAR_SHADOW, "radar shadow", "#332288"),
     )
 )
 """Codes, names and colours of the reason layer; the observed pixels are transparent, so that the map beneath is seen."""
@@ -56,6 +60,8 @@ REASON_OF: Mapping[QualityClass, Reason] = {
     "cirrus": Reason.CIRRUS,
     "cloud_shadow": Reason.CLOUD_SHADOW,
     "saturated": Reason.SATURATED,
+    "layover": Reason.LAYOVER,
+    "radar_shadow": Reason.RADAR_SHADOW,
     "snow": Reason.SNOW,
     "water": Reason.WATER,
 }
@@ -83,8 +89,13 @@ def quality_reasons(
         if name in classes and name in table.meanings:
             reasons[_belongs(layers, table, table.meanings[name])] = REASON_OF[name]
     if isinstance(codes, Raster) and "nodata" in classes:
-        reasons[~codes.valid_everywhere] = Reason.NO_DATA
+        unknown_ground = ~codes.valid[0] if table.coding == "bits" else ~codes.valid_everywhere  # further flags only add to the first
+        reasons[unknown_ground] = Reason.NO_DATA
     return reasons
+
+
+_LAYER_BITS = 16
+"""So many bits are counted in each layer of flags."""
 
 
 def _belongs(layers: NDArray[Any], table: QualityTable, numbers: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -92,8 +103,10 @@ def _belongs(layers: NDArray[Any], table: QualityTable, numbers: tuple[int, ...]
     if table.coding == "codes":
         return np.isin(layers[0], numbers)
     if table.coding == "bits":
-        flags = layers.dtype.type(sum(1 << bit for bit in set(numbers) if bit < 8 * layers.dtype.itemsize))
-        flagged: NDArray[np.bool_] = (layers[0] & flags) != 0
+        flagged = np.zeros(layers.shape[1:], dtype=bool)
+        for place, layer in enumerate(layers):
+            bits = {number - _LAYER_BITS * place for number in numbers if number // _LAYER_BITS == place}
+            flagged |= (layer & layer.dtype.type(sum(1 << bit for bit in bits if bit < 8 * layer.dtype.itemsize))) != 0
         return flagged
     if max(numbers) > len(layers):
         raise BandError(f"the quality layer has {len(layers)} bands; expected at least {max(numbers)}, one for each class")

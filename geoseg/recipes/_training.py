@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import math
 import platform
 from collections.abc import Sequence
@@ -27,8 +28,12 @@ from geoseg.io.labels import read_legend
 from geoseg.legend import Legend
 from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter
 from geoseg.preprocess.indices import get_index
-from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.preprocess.prepare import BandNeed, Channel, Despeckle, Preparation
+from geoseg.preprocess.terrain_correction import TerrainCorrection
 from geoseg.scenes.scene import Scene
+from geoseg.sensors import Band
+
+log = logging.getLogger(__name__)
 
 _LARGEST_RATIO = 1.5
 """Of the pixel sizes of two scenes that are trained on together."""
@@ -72,22 +77,49 @@ class Ground:
         return areas / 1e6
 
 
-def plan_preparation(scene: Scene, bands: Sequence[str], indices: Sequence[str]) -> Preparation:
-    """What the network receives: these bands (all with a physical meaning, where none is named), then these spectral indices.
+def plan_preparation(
+    scene: Scene,
+    bands: Sequence[str],
+    indices: Sequence[str],
+    terrain_correction: TerrainCorrection | None = None,
+    despeckle: Despeckle | None = None,
+) -> Preparation:
+    """What the network receives: these bands (all of the scene's own with a physical meaning, where none is named), then these indices.
 
-    Radar is taken in decibels. The channels' statistics are still those of no data: mean 0, standard deviation 1.
+    Radar is taken in decibels, its speckle filtered before by `despeckle`, if any; BandError where there is none to filter. The
+    channels' statistics are still those of no data: mean 0, standard deviation 1.
     """
-    roles = tuple(bands) or tuple(role for role in scene.roles if not role.startswith("quality") and scene.layer(role).band.unit != "class")
+    roles = tuple(bands) or tuple(
+        role
+        for role in scene.roles
+        if not role.startswith("quality") and not scene.layer(role).added and scene.layer(role).band.unit not in ("class", "count")
+    )
     if not roles:
         raise BandError(f"{scene.source} has no band to learn from; name the bands of the network with bands: [red, green, nir]")
     given = [scene.layer(role).band for role in roles]
+    _check_speckle(scene, given, despeckle)
     needs = tuple(
         BandNeed(role=b.role, unit="dB" if b.kind == "radar" else b.unit, convention=b.convention, wavelength_um=b.wavelength_um)
         for b in given
     )
     names = tuple(get_index(name).name for name in indices)
     channels = (*(Channel(name=role) for role in roles), *(Channel(name=name, kind="index") for name in names))
-    return Preparation(bands=needs, channels=channels)
+    return Preparation(bands=needs, channels=channels, despeckle=despeckle, terrain_correction=terrain_correction)
+
+
+def _check_speckle(scene: Scene, bands: Sequence[Band], despeckle: Despeckle | None) -> None:
+    """Refuse a filter without radar, and warn where the scene is filtered already."""
+    if despeckle is None:
+        return
+    radar = [band for band in bands if band.kind == "radar"]
+    if not radar:
+        raise BandError(
+            f"despeckle: {despeckle.method} is for radar, and the network reads {', '.join(band.role for band in bands)}; leave it out"
+        )
+    for band in radar:
+        if band.despeckled:
+            again = f"{despeckle.method} smooths it again"
+            log.warning("%s of %s is already filtered by %s; %s", band.role, scene.source, band.despeckled, again)
 
 
 def common_legend(labels: Sequence[str | Path], class_column: str | None) -> Legend:

@@ -36,11 +36,15 @@ from geoseg.legend import Legend, LegendClass
 from geoseg.models.losses import get_loss
 from geoseg.models.package import ModelPackage
 from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter, build_network
+from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.normalise import fit_preparation
+from geoseg.preprocess.prepare import Despeckle
+from geoseg.preprocess.terrain_correction import TerrainCorrection
 from geoseg.recipes import _training as shared
 from geoseg.recipes._results import Trained, check_place, open_folder, write_trained
 from geoseg.scenes.scene import Scene
 from geoseg.settings import Settings as _Settings
+from geoseg.stacks.series import one_date, series_preparation
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +64,17 @@ class Settings(_Settings):
     """Who or what made the labels; stands on the model card beside every figure."""
 
     bands: tuple[str, ...] = ()
-    """Bands by role, in the order of the network's channels; empty takes all that the first scene has."""
+    """Bands by role, in the order of the network's channels; empty takes all that the first scene has, but nothing of a `--dem`."""
     indices: tuple[str, ...] = ()
     """Spectral indices by spyndex's name, as further channels after the bands."""
+    calendar: Calendar | None = None
+    """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
     keep_indices_raw: bool = True
     """Leave indices as they are (they lie between -1 and 1); False normalises them as the bands."""
+    terrain_correction: TerrainCorrection | None = None
+    """`c` makes flat ground of slopes, in bands of reflectance, of scenes that are opened with a terrain model; None leaves them."""
+    despeckle: Despeckle | None = None
+    """`lee`, or `{method: lee, size: 5, looks: 4.4}`: the filter against speckle, in radar bands; None leaves them as they are."""
     classes: tuple[LegendClass, ...] = ()
     """The legend; empty takes the classes that the labels hold."""
     class_column: str | None = None
@@ -176,6 +186,8 @@ def run(
         raise InputError(f"{len(scenes)} scenes and {len(labels)} label files; give one label file for each scene, or one for all")
     if settings.block < settings.tile:
         raise InputError(f"blocks of {settings.block} pixels are smaller than a tile of {settings.tile}; no window has room in one")
+    if settings.calendar is not None and settings.terrain_correction is not None:
+        raise InputError("a series is not corrected for terrain; leave out terrain_correction or calendar")
     started = time.monotonic()
     folder = check_place(out, settings, resume=resume)
     labels = list(labels) * len(scenes) if len(labels) == 1 else labels
@@ -183,7 +195,11 @@ def run(
     generator = np.random.default_rng(settings.seed)
 
     legend = Legend(settings.classes) if settings.classes else shared.common_legend(labels, settings.class_column)
-    plan = shared.plan_preparation(scenes[0], settings.bands, settings.indices)
+    if settings.calendar is None:
+        plan = shared.plan_preparation(scenes[0], settings.bands, settings.indices, settings.terrain_correction, settings.despeckle)
+    else:
+        plain = shared.plan_preparation(one_date(scenes[0]), settings.bands, settings.indices, despeckle=settings.despeckle)
+        plan = series_preparation(scenes[0], settings.calendar, plain)
     architecture = _architecture(settings, len(plan.channels), len(legend))
     network = build_network(architecture, encoder_weights=settings.encoder_weights)
     for tile in (settings.tile, settings.map_tile or settings.tile):

@@ -27,6 +27,7 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
         "time": scene.time.isoformat() if scene.time else None,
         "product_id": scene.product_id,
         "processing_baseline": scene.processing_baseline,
+        "orbit_pass": scene.orbit_pass,
         "crs": crs_name(geobox.crs),
         "grid": {
             "rows": geobox.shape[0],
@@ -58,6 +59,8 @@ def _describe_layer(scene: Scene, layer: Layer) -> dict[str, Any]:
         "offset": layer.band.offset,
         "unit": layer.band.unit,
         "convention": layer.band.convention,
+        "noise_removed": layer.band.noise_removed,
+        "despeckled": layer.band.despeckled,
         "nodata": "nan" if layer.band.nodata is not None and np.isnan(layer.band.nodata) else layer.band.nodata,
         "valid_share": float(sample.valid.mean()),
         "stored_range": [float(values.min()), float(values.max())] if values.size else None,

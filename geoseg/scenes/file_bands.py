@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,6 +47,8 @@ class RasterFile:
     path: str
     geobox: GeoBox
     bands: tuple[FileBand, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What the file says of itself as a whole."""
 
     @property
     def stem(self) -> str:
@@ -79,7 +81,7 @@ def open_file(path: str) -> RasterFile:
     """What one file says of itself; SceneError where it cannot be opened or does not say where it lies."""
     with opened(path) as file:
         bands = tuple(_band(file, path, index) for index in file.indexes)
-        return RasterFile(path, dataset_geobox(file), _without_numbering(bands))
+        return RasterFile(path, dataset_geobox(file), _without_numbering(bands), file.tags())
 
 
 def sample_pixels(path: str, index: int, *, side: int = 96, per_axis: int = 4) -> NDArray[Any]:

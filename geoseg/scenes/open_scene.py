@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.scenes.arrays import is_array, write_array
+from geoseg.scenes.brightness import with_brightness
+from geoseg.scenes.cloud_polygons import with_cloud_polygons
+from geoseg.scenes.composites import composite_facts
+from geoseg.scenes.convert import with_convention
 from geoseg.scenes.file_bands import RasterFile, open_files
+from geoseg.scenes.grd_scenes import check_words, open_grd
 from geoseg.scenes.masks import with_mask
-from geoseg.scenes.products import Product, find_product, time_in_name
+from geoseg.scenes.products import Product, find_product, pass_in_words, time_in_name
 from geoseg.scenes.radiometry import Override, doubts, settle
 from geoseg.scenes.recognise import (
     Found,
@@ -26,9 +31,14 @@ from geoseg.scenes.recognise import (
     recognise_colours,
     spellings,
 )
+from geoseg.scenes.safe import Safe, find_safe
+from geoseg.scenes.safe_items import safe_of_item
 from geoseg.scenes.scene import Layer, Scene, crs_name
+from geoseg.scenes.sen2cor import terrain_corrected
 from geoseg.scenes.sources import Source, find_source, safe_name
-from geoseg.scenes.stac_items import is_item, read_item
+from geoseg.scenes.stac_items import is_item, load_item, read_item
+from geoseg.scenes.sun import sun_in_words
+from geoseg.scenes.terrain import with_terrain
 from geoseg.sensors import SENSORS, Band, Convention, Sensor, get_sensor
 
 if TYPE_CHECKING:
@@ -44,21 +54,29 @@ def open_scene(
     offset: float | None = None,
     unit: str | None = None,
     convention: Convention | None = None,
+    convert: Convention | None = None,
     mask: str | Path | None = None,
     mask_values: str | None = None,
+    dem: str | Path | None = None,
 ) -> Scene:
-    """The scene behind a file, folder, zip or tar, list of files, VRT, STAC Item, NetCDF, Zarr, `/vsi…` path or xarray array.
+    """The scene behind a file, folder, zip, tar or SAFE, list of files, VRT, STAC Item, NetCDF, Zarr, `/vsi…` path or xarray array.
 
     `sensor` names one of `geoseg.sensors.SENSORS`. `bands` says what the bands are, by role or by the provider's name: one for each band
     in the order of the files (`-` skips one), or `role=NUMBER` or `role=FILE[:NUMBER]` for some. `scale`, `offset` (physical value =
     scale x stored number + offset; a scale alone means no offset), `unit` and `convention` override what files and table say.
 
+    `convert` refers radar bands to another convention by the incidence angle (`geoseg.scenes.convert`).
+    `dem` is a terrain model: its height, slope, aspect and illumination become layers (`geoseg.scenes.terrain`).
     `mask` is a raster or polygons that say where the scene is not to be believed, `mask_values` what of it masks (`geoseg.scenes.masks`).
 
     Nothing is read but a few thousand pixels where the meaning depends on them. Raises SceneError for files that cannot be used and
     BandError, with what was found and how to name it, where the meaning of the bands stays unclear.
     """
     scene = _open(source, get_sensor(sensor) if sensor else None, bands, Override(scale, offset, unit, convention))
+    if convert is not None:
+        scene = with_convention(scene, convert)
+    if dem is not None:
+        scene = with_terrain(scene, dem)
     if mask is not None:
         scene = with_mask(scene, mask, values=mask_values)
     elif mask_values is not None:
@@ -71,14 +89,24 @@ def open_scene(
 
 def _open(source: Any, named: Sensor | None, bands: Sequence[str] | None, override: Override) -> Scene:
     """The scene as its files and the user's words for them have it."""
-    given, hints, product = _locate(source, named)
+    item = load_item(str(source)) if isinstance(source, (str, Path)) and is_item(str(source)) else None
+    if (safe := _safe(source, item)) is not None:
+        check_words(safe, named, bands, override)
+        return open_grd(safe)
+    given, hints, product = _locate(source, named) if item is None else read_item(str(source), item, named)
     files = open_files(given.paths)
     _check_one_crs(files, given)
-    chosen, clear = _recognise(files, hints, product, named, bands, given)
+    if own := composite_facts(files):
+        product, chosen = own[0], named or SENSORS[own[0].sensor or "generic"]
+        clear = [replace(item, because=product.because) for item in name_bands(files, bands or own[1], chosen)]
+    else:
+        chosen, clear = _recognise(files, hints, product, named, bands, given)
     found = one_each(clear)
-    layers = tuple(Layer(settle(item, chosen, product, hints, override), item.at.path, item.at.index, item.because) for item in found)
+    corrected = terrain_corrected(given.texts, chosen)
+    settled = [_marked(settle(item, chosen, product, hints, override), corrected) for item in found]
+    layers = tuple(Layer(band, item.at.path, item.at.index, item.because) for band, item in zip(settled, found, strict=True))
     time = product.time or time_in_name(given.name)
-    return Scene(
+    scene = Scene(
         name=given.name,
         source=given.given,
         sensor=chosen,
@@ -91,8 +119,23 @@ def _open(source: Any, named: Sensor | None, bands: Sequence[str] | None, overri
             *_disagreements(named, product, files, clear),
             *doubts([(item.at, layer.band) for item, layer in zip(found, layers, strict=True)], chosen, product, override),
         ),
+        orbit_pass=product.orbit_pass or pass_in_words(files[0].tags.get("ORBIT_PASS_DIRECTION", "")),  # the tag of OPERA's files
+        sun=product.sun or sun_in_words(files[0].tags),  # the tags of HLS
         stack=tuple(map(str, source)) if isinstance(source, (list, tuple)) else (),
     )
+    return with_cloud_polygons(with_brightness(scene, product.thermal), given.texts)
+
+
+def _marked(band: Band, corrected: bool | None) -> Band:
+    """A band of reflectance knows whether it is corrected for terrain."""
+    return replace(band, terrain_corrected=corrected) if band.unit == "reflectance" else band
+
+
+def _safe(source: Any, item: Mapping[str, Any] | None) -> Safe | None:
+    """The Sentinel-1 product that this is, on disk or in a catalogue; None for anything else."""
+    if item is not None:
+        return safe_of_item(str(source), item)
+    return find_safe(source) if isinstance(source, (str, Path)) else None
 
 
 def _locate(source: Any, named: Sensor | None) -> tuple[Source, Hints, Product]:
@@ -100,8 +143,6 @@ def _locate(source: Any, named: Sensor | None) -> tuple[Source, Hints, Product]:
     if is_array(source):
         path = write_array(source)
         return Source(safe_name(path), f"array {source.name!r}" if hasattr(source, "name") else "dataset", (path,)), {}, Product()
-    if isinstance(source, (str, Path)) and is_item(str(source)):
-        return read_item(str(source), named)
     given = find_source(source)
     return given, {}, find_product(given.given, given.paths, given.texts)
 
@@ -118,7 +159,7 @@ def _recognise(
     if bands is not None:
         return chosen, name_bands(files, bands, chosen)
     check_sensor(chosen, tokens)
-    found = recognise(files, chosen, hints, order=named is not None)
+    found = recognise(files, chosen, hints, order=named is not None or product.ordered)
     if why:
         found = [replace(item, because=f"{item.because}; {chosen.name}: {why}") for item in found]
     if named is None and not found and len(files) == 1:

@@ -10,13 +10,16 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from geoseg.errors import SceneError
-from geoseg.sensors import Convention
+from geoseg.scenes.sun import SunAngles, find_sun, leaves
+from geoseg.sensors import Convention, OrbitPass
 
 S2_BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Sentinel-2's metadata numbers bands in this order, from 0."""
 S2_OFFSET_BASELINE = 400
 """Since processing baseline 04.00, Sentinel-2 stores reflectance x 10000 + 1000."""
 S2_OFFSET = -0.1
+RADIANCE = "W/(m2 sr um)"
+"""Unit of Landsat Level 1 before it becomes reflectance or temperature."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,19 @@ class Product:
     """Radar only."""
     convention: Convention | None = None
     noise_removed: bool | None = None
+    despeckled: str | None = None
+    """Radar only: the filter against speckle that it went through."""
+    orbit_pass: OrbitPass | None = None
+    """Radar only."""
     offset_removed: bool = False
     """Sentinel-2: the catalogue has subtracted the offset already."""
     scales: Mapping[str, tuple[float, float, str]] = field(default_factory=dict)
     """Band name → scale, offset and unit that the metadata states."""
+    thermal: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Landsat Level 1: band name → the constants K1 and K2 of its temperature."""
+    sun: SunAngles | None = None
+    ordered: bool = False
+    """Whether the provider's files hold their bands in the sensor's order, described or not."""
     because: str = ""
     """Where this was read, such as `product name`."""
 
@@ -43,11 +55,14 @@ class Product:
 def find_product(given: str, paths: Sequence[str], texts: Mapping[str, bytes]) -> Product:
     """What is known of a product from its metadata files, else from the names along its paths."""
     named = next((product for path in (given, *paths) if (product := product_from_name(path)).because), Product())
+    named = replace(named, sun=find_sun(texts))
     for path, text in texts.items():
-        if path.lower().endswith(".xml"):
+        if re.search(r"(?i)MTD_MSIL\w+\.xml$", path):
             stated = product_from_safe(text)
-            return replace(stated, baseline=stated.baseline or named.baseline, product_id=stated.product_id or named.product_id)
-        return product_from_mtl(text.decode("utf-8", "replace"), named)
+            baseline, product_id = stated.baseline or named.baseline, stated.product_id or named.product_id
+            return replace(stated, baseline=baseline, product_id=product_id, sun=named.sun)
+        if re.search(r"(?i)_MTL\.(txt|xml|json)$", path):
+            return product_from_mtl(leaves(path, text), named, because=f"MTL.{path.rsplit('.', 1)[-1].lower()}")
     return named
 
 
@@ -84,24 +99,27 @@ def product_from_safe(text: bytes) -> Product:
     )
 
 
-def product_from_mtl(text: str, product: Product) -> Product:
-    """Landsat's MTL.txt: Level 1 gains, corrected for the sun's height; Level 2 keeps the table's constants."""
-    values = {key: value.strip('"') for key, value in re.findall(r"^\s*(\w+) = (.+?)\s*$", text, re.MULTILINE)}
+def product_from_mtl(values: Mapping[str, str], product: Product, *, because: str = "MTL.txt") -> Product:
+    """Landsat's MTL, name → value: Level 1 gains, corrected for the sun's height; Level 2 keeps the table's constants."""
     found = replace(
         product,
         product_id=values.get("LANDSAT_PRODUCT_ID", product.product_id),
         time=parse_time(f"{values.get('DATE_ACQUIRED', '')}T{values.get('SCENE_CENTER_TIME', '')[:8]}") or product.time,
-        because="MTL.txt",
+        because=because,
     )
     if not (product.sensor or "").endswith("-l1") or "SUN_ELEVATION" not in values:
         return found
     sun = math.sin(math.radians(float(values["SUN_ELEVATION"])))
     scales: dict[str, tuple[float, float, str]] = {}
-    for kind, divisor, unit in (("RADIANCE", 1.0, "W/(m2 sr um)"), ("REFLECTANCE", sun, "reflectance")):
-        for name in re.findall(rf"^\s*{kind}_MULT_BAND_(\w+)", text, re.MULTILINE):
+    for kind, divisor, unit in (("RADIANCE", 1.0, RADIANCE), ("REFLECTANCE", sun, "reflectance")):
+        for name in [key.removeprefix(f"{kind}_MULT_BAND_") for key in values if key.startswith(f"{kind}_MULT_BAND_")]:
             gain, bias = values[f"{kind}_MULT_BAND_{name}"], values[f"{kind}_ADD_BAND_{name}"]
             scales[f"B{name}"] = (float(gain) / divisor, float(bias) / divisor, unit)
-    return replace(found, scales=scales)
+    thermal = {
+        f"B{name}": (float(values[f"K1_CONSTANT_BAND_{name}"]), float(values[f"K2_CONSTANT_BAND_{name}"]))
+        for name in [key.removeprefix("K1_CONSTANT_BAND_") for key in values if key.startswith("K1_CONSTANT_BAND_")]
+    }
+    return replace(found, scales=scales, thermal=thermal)
 
 
 def _tag(node: ElementTree.Element) -> str:
@@ -117,6 +135,14 @@ def parse_time(text: str) -> datetime | None:
         return datetime.strptime("".join(match.groups(default="00")), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def pass_in_words(text: str) -> OrbitPass | None:
+    """Whether the satellite flew north or south, from words such as `ASCENDING`; None where they say something else."""
+    return next((word for word in _PASSES if word == text.strip().lower()), None)
+
+
+_PASSES: tuple[OrbitPass, ...] = ("ascending", "descending")
 
 
 def time_in_name(name: str) -> datetime | None:
@@ -154,19 +180,26 @@ def _modis(match: re.Match[str]) -> Product:
 
 
 def _planet(match: re.Match[str]) -> Product:
-    return Product(sensor="planetscope-8" if match["eight"] else "planetscope-4", product_id=match["id"], time=parse_time(match["time"]))
+    sensor = "planetscope-8" if match["eight"] else "planetscope-4"
+    return Product(sensor=sensor, product_id=match["id"], time=parse_time(match["time"]), ordered=True)
 
 
 def _opera(match: re.Match[str]) -> Product:
     """OPERA RTC-S1: gamma0, terrain corrected, linear power, thermal noise removed (its product specification)."""
-    return Product("sentinel-1-rtc", match.group(), parse_time(match["time"]), None, "linear power", "gamma0_rtc", True)
+    return Product("opera-rtc-s1", match.group(), parse_time(match["time"]), None, "linear power", "gamma0_rtc", True)
 
 
 def _hyp3(match: re.Match[str]) -> Product:
-    """HyP3 RTC writes radiometry (g, s) and scale (p, d, a) into its names."""
+    """HyP3 RTC writes radiometry (g, s), scale (p, d, a) and filter (n, f) into its names; its angles are radians.
+
+    Its filter is an enhanced Lee (HyP3's RTC product guide).
+    """
     convention: Convention = "gamma0_rtc" if match["radiometry"] == "g" else "sigma0"
     unit = {"p": "linear power", "d": "dB", "a": "amplitude"}[match["scale"]]
-    return Product("sentinel-1-rtc", match.group(), parse_time(match["time"]), None, unit, convention)
+    scales = {"local_incidence_angle": (math.degrees(1), 0.0, "degree")}
+    despeckled = "enhanced Lee" if match["filter"] == "f" else None
+    time = parse_time(match["time"])
+    return Product("hyp3-rtc-s1", match.group(), time, None, unit, convention, despeckled=despeckled, scales=scales)
 
 
 def _sentinel_1(match: re.Match[str]) -> Product:
@@ -183,6 +216,6 @@ _PATTERNS = (
     (r"M[OY]D09\w*\.A(?P<day>\d{7})\.h\d{2}v\d{2}[.\d]*\d", _modis),
     (r"(?P<id>(?P<time>\d{8}_\d{6})_\d*_?\w{4})_3B_(?:ortho_)?(?i:AnalyticMS)_SR(?P<eight>_8b)?", _planet),
     (r"OPERA_L2_RTC-S1_T\w+-\w+-IW\d_(?P<time>\d{8}T\d{6})Z_\w+?_S1[ABCD]_\d+_v[\d.]+\d", _opera),
-    (r"S1[ABCD]_\w{2}_(?P<time>\d{8}T\d{6})_\w{3}_RTC\d+_\w_(?P<radiometry>[gs])(?P<scale>[pda])\w{4}_\w{4}", _hyp3),
+    (r"S1[ABCD]_\w{2}_(?P<time>\d{8}T\d{6})_\w{3}_RTC\d+_\w_(?P<radiometry>[gs])(?P<scale>[pda])\w(?P<filter>\w)\w{2}_\w{4}", _hyp3),
     (r"(?i)S1[ABCD]_\w{2}_GRD\w_1S\w{2}_(?P<time>\d{8}T\d{6})_\d{8}T\d{6}_\w{6}_\w{6}_\w{4}", _sentinel_1),
 )

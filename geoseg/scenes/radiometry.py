@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ def settle(found: Found, sensor: Sensor, product: Product, hints: Hints, overrid
     band = replace(band, scale=stated[0], offset=stated[1], unit=stated[2])
     if band.kind == "radar":
         band = _radar(band, found.at, product)
+    if band.role in ("incidence_angle", "local_incidence_angle"):
+        band = _angle(band, found.at)
     if band.kind == sensor.kind or (sensor.name == "generic" and band.kind in ("optical", "radar", "generic")):
         band = _overridden(band, override)
     if band.kind == "radar" and band.nodata is None and band.unit in ("linear power", "amplitude"):
@@ -67,7 +70,10 @@ def sentinel_2_offset(product: Product) -> float | None:
 
 
 def doubts(found: Sequence[tuple[FileBand, Band]], sensor: Sensor, product: Product, override: Override) -> list[str]:
-    """Sentences where the stored numbers look unlike what their scale and offset say, or where a radar's unit is unknown."""
+    """Sentences where the stored numbers look unlike what their scale and offset say, or where a radar's unit is unknown.
+
+    Raises BandError where they cannot be what they are said to be: decibels given as power.
+    """
     warnings = []
     unknown = [at for at, band in found if band.kind == "radar" and band.unit == "unknown"]
     if unknown:
@@ -77,6 +83,7 @@ def doubts(found: Sequence[tuple[FileBand, Band]], sensor: Sensor, product: Prod
         warnings.append(
             f"nothing says whether the radar bands hold decibels or linear power{looks}: say it with --unit dB or --unit 'linear power'."
         )
+    _refuse_negative_power(found)
     if sensor.name.startswith("landsat") and sensor.name.endswith("-l1") and not product.scales and override.scale is None:
         warnings.append(
             "no MTL.txt lies beside the bands, so reflectance is not corrected for the sun's height (or gains are not known at all)."
@@ -84,6 +91,23 @@ def doubts(found: Sequence[tuple[FileBand, Band]], sensor: Sensor, product: Prod
     if sensor.name.startswith("sentinel-2") and override.scale is None and override.offset is None:
         warnings += _offset_doubts({band.role: (at, band) for at, band in found}, product)
     return warnings
+
+
+def _refuse_negative_power(found: Sequence[tuple[FileBand, Band]]) -> None:
+    """Raise BandError where decibels are given as power: power below 0 is noise that was subtracted, and small."""
+    powers = [(at, band) for at, band in found if band.kind == "radar" and band.unit in ("linear power", "amplitude")]
+    for at, band in powers[:1]:
+        sample = sample_pixels(at.path, at.index).astype(np.float64) * band.scale + band.offset
+        known = sample[np.isfinite(sample) & (sample > _NEVER_DECIBELS) & (sample != band.nodata)]
+        if known.size and (median := float(np.median(known))) < -1:
+            raise BandError(
+                f"{band.role} of {at.path} is said to hold {band.unit}, but most of its values are negative (median {median:.1f}), "
+                "as in decibels; say --unit dB"
+            )
+
+
+_NEVER_DECIBELS = -300.0
+"""Numbers below this are no data that nobody declared."""
 
 
 def _offset_doubts(by_role: dict[str, tuple[FileBand, Band]], product: Product) -> list[str]:
@@ -146,12 +170,23 @@ def _radar(band: Band, at: FileBand, product: Product) -> Band:
     """What the product, or a name such as `Sigma0_VV_db` (SNAP writes power without `_db`), says of backscatter."""
     unit, convention = product.unit or band.unit, product.convention or band.convention
     name = at.description or at.path
-    match = re.search(r"(?i)(sigma0|gamma0)[_\- ]*(vv|vh|hh|hv)([_\- ]*db)?", name)
+    match = re.search(r"(?i)(beta0|sigma0|gamma0)[_\- ]*(vv|vh|hh|hv)([_\- ]*db)?", name)
     if match and unit == "unknown" and at.dtype.startswith("float"):
         unit = "dB" if match[3] else "linear power"
-    if match and convention is None and match[1].lower() == "sigma0":
-        convention = "sigma0"
-    return replace(band, unit=unit, convention=convention, noise_removed=product.noise_removed)
+    if match and convention is None and match[1].lower() != "gamma0":  # SNAP calls terrain-corrected gamma0 so, too
+        convention = "sigma0" if match[1].lower() == "sigma0" else "beta0"
+    return replace(band, unit=unit, convention=convention, noise_removed=product.noise_removed, despeckled=product.despeckled)
+
+
+def _angle(band: Band, at: FileBand) -> Band:
+    """An angle in degrees; radians where the file says so, or where no number is above π / 2: no radar looks so steeply down."""
+    if band.scale != 1.0:
+        return band
+    said = at.unit.strip().lower()
+    if not said and at.dtype.startswith("float"):
+        sample = sample_pixels(at.path, at.index)
+        said = "rad" if (sample > 0).any() and np.nanmax(sample, initial=0) <= math.pi / 2 else ""
+    return replace(band, scale=math.degrees(1)) if said in ("rad", "radian", "radians") else band
 
 
 def _overridden(band: Band, override: Override) -> Band:

@@ -187,7 +187,7 @@ def _meaning(file: RasterFile, at: FileBand, sensor: Sensor, hints: Hints) -> Fo
     for name in hints.get((at.path, at.index), Hint()).names:
         if band := _known(name, sensor):
             return Found(file, at, band, f"STAC {name!r}")
-    if sensor.quality is not None and sensor.quality.coding == "planes" and re.search(r"(?i)udm2", file.stem):
+    if sensor.quality is not None and sensor.quality.coding == "planes" and re.search(r"(?i)udm2|MSK_CLASSI", file.stem):
         quality = sensor.select("quality")[0]
         band = replace(quality, name=f"{quality.name}_{at.index}", role=f"quality{at.index}")
         return Found(file, at, band, f"file name {file.stem!r}")

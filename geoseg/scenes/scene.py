@@ -14,15 +14,20 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError
+from geoseg.io.block_rows import block_shape
 from geoseg.io.geotiff import Resampling, footprint, read_raster
+from geoseg.io.looks import few_windows, spread, window_shape
 from geoseg.io.opening import file_geobox, files_kept_open
 from geoseg.raster import Raster
-from geoseg.sensors import Band, Sensor
+from geoseg.scenes.sun import SunAngles
+from geoseg.sensors import Band, OrbitPass, Sensor
 
 _WINDOWS = 5
 """A sample is taken from this many windows down, and as many across."""
 _LARGE = 100
 """Windows are worth it in scenes with this many times more pixels than the sample; in smaller ones they touch most blocks anyway."""
+_SAMPLED_SHARE = 0.05
+"""Fewer windows are taken where they would touch more of the file's blocks than this."""
 _LITTLE_DATA = 0.1
 
 
@@ -52,7 +57,7 @@ class Layer:
     because: str
     """How the meaning was found, such as `band description 'B04'`."""
     reader: LayerReader | None = None
-    """Who computes the pixels; None where the file holds them. Layers of one path have one reader."""
+    """Who computes the pixels; None where the file holds them. What one reader computes from one path is read at once."""
     added: bool = False
     """Laid over the scene from elsewhere, such as a mask or terrain: its grid never becomes the scene's."""
 
@@ -81,8 +86,16 @@ class Scene:
     attribution: str = ""
     warnings: tuple[str, ...] = ()
     """What the user should know, each one sentence."""
+    orbit_pass: OrbitPass | None = None
+    """Radar only: whether the satellite flew north or south; None where it is not known."""
+    sun: SunAngles | None = None
+    """Optical only: where the sun stood; None where it is not known."""
     stack: tuple[str, ...] = ()
     """The files, in the order in which the user gave them one by one; empty where a single source was given."""
+    series: tuple[str, ...] = ()
+    """The sources of the dates, as the user gave them; empty where this is no series."""
+    inputs: tuple[str, ...] = ()
+    """Files that are read beside those of the layers, such as those of a series' dates."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -114,38 +127,56 @@ class Scene:
 def read_scene(scene: Scene, roles: Sequence[str], geobox: GeoBox, *, resampling: Resampling = "auto") -> Raster:
     """These layers on one grid, in this order: stored numbers, not yet physical ones; quality layers always by the nearest pixel."""
     layers = [scene.layer(role) for role in roles]
-    parts: dict[str, Raster] = {}
-    for path, one in {layer.path: layer for layer in layers}.items():
-        bands = {layer.index: layer.band for layer in layers if layer.path == path}
+    parts: dict[tuple[str, int], Raster] = {}
+    for place, one in {_place(layer): layer for layer in layers}.items():
+        bands = {layer.index: layer.band for layer in layers if _place(layer) == place}
         if one.reader is not None:
-            parts[path] = one.reader.read(bands, geobox, resampling=resampling)
+            parts[place] = one.reader.read(bands, geobox, resampling=resampling)
         else:
-            parts[path] = read_raster(path, bands, geobox, resampling=resampling)
-    planes = [(parts[layer.path], parts[layer.path].index(layer.band.role)) for layer in layers]
+            parts[place] = read_raster(one.path, bands, geobox, resampling=resampling)
+    planes = [(parts[_place(layer)], parts[_place(layer)].index(layer.band.role)) for layer in layers]
     values = np.stack([part.values[at] for part, at in planes])
     valid = np.stack([part.valid[at] for part, at in planes])
     return Raster(values, valid, geobox, tuple(layer.band for layer in layers), scene.time)
 
 
+def _place(layer: Layer) -> tuple[str, int]:
+    """The same for layers that are read at once; a file may also be read as it is and by a reader."""
+    return layer.path, id(layer.reader)
+
+
 def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 256) -> Raster:
     """Stored numbers of these layers from windows spread evenly over the scene and laid side by side: at most `max_pixels`.
 
-    Only the file's blocks under the windows are read, however large the scene is. Its grid is the scene's made coarser, so that a
-    pixel lies only about where the grid says. Of a small scene, and where the windows meet little data, single pixels are taken
-    from everywhere.
+    Only the file's blocks under the windows are read, however large the scene is: about one for each window. Its grid is the
+    scene's made coarser, so that a pixel lies only about where the grid says. Of a small scene, and where the windows meet little
+    data, single pixels are taken from everywhere.
     """
     geobox = scene.geobox(roles)
-    side = isqrt(max_pixels) // _WINDOWS
-    if side == 0 or geobox.shape[0] * geobox.shape[1] < _LARGE * max_pixels or min(geobox.shape) < side * _WINDOWS:
+    if geobox.shape[0] * geobox.shape[1] < _LARGE * max_pixels:
         return thinned(scene, roles, max_pixels)
-    tops, lefts = (np.linspace(0, size - side, _WINDOWS).astype(int) // side * side for size in geobox.shape)
+    blocks = _blocks(scene, roles)
+    windows = few_windows(geobox.shape.yx, blocks, most=_WINDOWS, share=_SAMPLED_SHARE)
+    if (side := isqrt(max_pixels) // windows) == 0:
+        return thinned(scene, roles, max_pixels)
+    tall, wide = window_shape(side, blocks, widest=geobox.shape[1] // windows)
+    if geobox.shape[0] < tall * windows or wide == 0:
+        return thinned(scene, roles, max_pixels)
+    tops, lefts = (spread(*places, windows) for places in zip(geobox.shape, (tall, wide), blocks, strict=True))
     with files_kept_open():
-        rows = [[read_scene(scene, roles, geobox[y : y + side, x : x + side], resampling="nearest") for x in lefts] for y in tops]
+        rows = [[read_scene(scene, roles, geobox[y : y + tall, x : x + wide], resampling="nearest") for x in lefts] for y in tops]
     values, valid = (np.block([[getattr(part, name) for part in row] for row in rows]) for name in ("values", "valid"))
     if valid.mean() < _LITTLE_DATA:
         return thinned(scene, roles, max_pixels)
     first = rows[0][0]
     return Raster(values, valid, geobox.zoom_to(values.shape[1:]), first.bands, scene.time)
+
+
+def _blocks(scene: Scene, roles: Sequence[str]) -> tuple[int, int]:
+    """(row, col) size of the blocks of the finest of these layers that lies in a file; (1, 1) where none does."""
+    in_files = [layer for layer in map(scene.layer, roles) if layer.reader is None and not layer.added]
+    finest = min(in_files, key=lambda layer: abs(layer.geobox().affine.determinant), default=None)
+    return (1, 1) if finest is None else block_shape(finest.path)
 
 
 def thinned(scene: Scene, roles: Sequence[str], max_pixels: int) -> Raster:
@@ -158,9 +189,10 @@ def thinned(scene: Scene, roles: Sequence[str], max_pixels: int) -> Raster:
 
 
 def quality_roles(scene: Scene) -> tuple[str, ...]:
-    """The roles to read for the sensor's quality table, planes in order; empty where the scene has none."""
+    """The roles to read for the sensor's quality table, planes or layers in order; empty where the scene has none, or lacks the first."""
     planes = sorted((role for role in scene.roles if role.startswith("quality")), key=lambda role: int(role[len("quality") :] or 0))
-    return tuple(planes) if scene.sensor.quality is not None else ()
+    table = scene.sensor.quality
+    return () if table is None or (table.coding != "planes" and "quality" not in planes) else tuple(planes)
 
 
 def crs_name(crs: CRS | None) -> str:

@@ -16,15 +16,21 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoseg.errors import SceneError
+from geoseg.scenes.formats import check_format, check_members
+from geoseg.scenes.sen2cor import DETAILS
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".j2k", ".vrt", ".img")
 """What counts as a raster inside a folder or an archive; a file that is named itself may be anything GDAL reads."""
 NOT_BANDS = re.compile(
-    r"(?i)(preview|browse|quicklook|thumb|overview|visual|(^|_)(TCI|PVI|AOT|WVP|QI_DATA|MSK|CLASSI|VCID_2|QA_RADSAT|SR_QA|QA_AEROSOL|ST_\w*QA"
-    r"|ATRAN|CDIST|DRAD|EMIS|EMSD|TRAD|URAD|SAA|SZA|VAA|VZA|udm)(_\d+m)?(\.|_|$))"
+    r"(?i)(preview|browse|quicklook|thumb|overview|visual|(^|[_.])(TCI|PVI|AOT|WVP|QI_DATA|MSK|CLASSI|VCID_2"
+    r"|SR_QA|SR_CLOUD_QA|SR_ATMOS_OPACITY|QA_AEROSOL|ST_\w*QA|ATRAN|CDIST|DRAD|EMIS|EMSD|TRAD|URAD|SAA|SZA|VAA|VZA|udm)(_\d+m)?(\.|_|$)"
+    r"|_RTC\d+_\w_\w{6}_\w{4}_(rgb|area)\.|RTC-S1-STATIC_.*_(mask|number_of_looks|rtc_anf_\w+)\.)"
 )
-"""File names that stand beside bands and are none: pictures, aerosol, angles and masks that no quality table reads."""
-METADATA = re.compile(r"(?i)(^|/)(MTD_MSIL\w+\.xml|[^/]*_MTL\.txt)$")
+"""File names that stand beside bands and are none: pictures, aerosol, angles, areas and masks that no quality table reads."""
+METADATA = re.compile(r"(?i)(^|/)(MTD_MSIL\w+\.xml|[^/]*_MTL\.(txt|xml))$")
+"""A product's main metadata; where it is given instead of the product, its folder is meant."""
+_BESIDE = re.compile(r"(?i)(^|/)(MTD_TL\.xml|MSK_CLOUDS_B00\.gml|[^/]*_MTL\.json|\d{8}_\d{6}_[^/]*metadata(_clip)?\.(xml|json))$")
+"""Sun angles, clouds as polygons and other metadata beside the rasters."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def find_source(given: str | Path | Sequence[str | Path]) -> Source:
         return _archive(path, text, "vsitar")
     if path.suffix.lower() in (".nc", ".nc4", ".cdf"):
         return Source(safe_name(text), text, _variables(text, "netCDF"))
+    check_format(text)
     return Source(safe_name(text), text, (gdal_path(text),))
 
 
@@ -85,6 +92,11 @@ def safe_name(path: str) -> str:
     return f"{name}_" if reserved else name or "scene"
 
 
+def _tells(path: str) -> bool:
+    """Whether a file beside the rasters says something of the product."""
+    return any(pattern.search(path) for pattern in (METADATA, DETAILS, _BESIDE))
+
+
 def _folder(path: Path, given: str) -> Source:
     """Rasters directly inside; the whole tree for a SAFE folder, or where only such a folder lies inside."""
     inside = sorted(path.iterdir())
@@ -96,7 +108,7 @@ def _folder(path: Path, given: str) -> Source:
     deep = path.suffix.upper() == ".SAFE" or any(entry.name == "GRANULE" for entry in inside)
     files = sorted(Path(root) / name for root, _, names in os.walk(path) for name in names) if deep else inside
     rasters = _rasters([str(file) for file in files], given)
-    texts = {str(file): file.read_bytes() for file in files if METADATA.search(file.as_posix())}
+    texts = {str(file): file.read_bytes() for file in files if _tells(file.as_posix())}
     return Source(safe_name(str(path.resolve())), given, rasters, texts)
 
 
@@ -106,11 +118,11 @@ def _archive(path: Path, given: str, handler: str) -> Source:
     if handler == "vsizip":
         with zipfile.ZipFile(path) as archive:
             members = sorted(archive.namelist())
-            texts = {name: archive.read(name) for name in members if METADATA.search(name)}
+            texts = {name: archive.read(name) for name in members if _tells(name)}
     else:
         with tarfile.open(path) as tar:
             members = sorted(tar.getnames())
-            for name in filter(METADATA.search, members):
+            for name in filter(_tells, members):
                 if (file := tar.extractfile(name)) is not None:
                     texts[name] = file.read()
     return Source(safe_name(str(path)), given, _rasters([f"/{handler}/{path.resolve().as_posix()}/{m}" for m in members], given), texts)
@@ -118,10 +130,18 @@ def _archive(path: Path, given: str, handler: str) -> Source:
 
 def _rasters(paths: Sequence[str], given: str) -> tuple[str, ...]:
     rasters = [path for path in paths if path.lower().endswith(RASTER_SUFFIXES)]
-    bands = [path for path in rasters if not NOT_BANDS.search(re.split(r"[\\/]", path)[-1]) and "QI_DATA" not in path]
+    bands = [path for path in rasters if not _beside_bands(path)]
     if not bands:
+        check_members(given, paths)
         raise SceneError(f"{given} holds no raster files ({', '.join(RASTER_SUFFIXES)}); give the folder or archive that holds the bands.")
     return tuple(bands)
+
+
+def _beside_bands(path: str) -> bool:
+    """Whether a raster is none of the bands; of the masks of Sentinel-2 only Level-1C's clouds are used: Level-2A has its SCL."""
+    if re.search(r"(?i)L1C_.*QI_DATA.MSK_CLASSI_B00", path):
+        return False
+    return "QI_DATA" in path or NOT_BANDS.search(re.split(r"[\\/]", path)[-1]) is not None
 
 
 def _variables(path: str, driver: str) -> tuple[str, ...]:

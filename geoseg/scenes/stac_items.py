@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from geoseg.errors import SceneError
-from geoseg.scenes.products import Product, parse_time, product_from_name
+from geoseg.scenes.products import Product, parse_time, pass_in_words, product_from_name
 from geoseg.scenes.recognise import Hint, Hints, is_known
 from geoseg.scenes.sources import NOT_BANDS, RASTER_SUFFIXES, Source, gdal_path, safe_name
+from geoseg.scenes.sun import sun_in_words
 from geoseg.sensors import SENSORS, Sensor
 
 TIMEOUT_S = 30.0
@@ -36,18 +37,15 @@ def is_item(given: str) -> bool:
     return parts.path.lower().endswith((".json", ".geojson")) or (remote and "/collections/" in parts.path and "/items/" in parts.path)
 
 
-def read_item(given: str, sensor: Sensor | None) -> tuple[Source, Hints, Product]:
+def read_item(given: str, item: Json, sensor: Sensor | None) -> tuple[Source, Hints, Product]:
     """The item's rasters, what it says of their bands, and the product; only assets that may be bands of the sensor are listed."""
-    item = _load(given)
-    if item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
-        raise SceneError(f"{given} is JSON but no STAC Item (type 'Feature' with assets); give the Item of one scene.")
     product = product_from_item(item)
     known = sensor or (SENSORS[product.sensor] if product.sensor else None)
     hints: dict[tuple[str, int], Hint] = {}
     for key, asset in item["assets"].items():
         if not _is_data(key, asset):
             continue
-        path = gdal_path(_absolute(asset["href"], given))
+        path = gdal_path(absolute(asset["href"], given))
         for index, hint in enumerate(_hints(key, asset), start=1):
             if known is None or any(is_known(name, known) for name in hint.names):
                 hints[path, index] = _trusted(hint, product)
@@ -71,7 +69,9 @@ def product_from_item(item: Json) -> Product:
         product_id=str(properties.get("s2:product_uri") or named.product_id or item.get("id") or "") or None,
         time=time or named.time,
         baseline=str(baseline) if baseline else None,
+        orbit_pass=pass_in_words(str(properties.get("sat:orbit_state") or "")),
         offset_removed=properties.get("earthsearch:boa_offset_applied") is True,
+        sun=sun_in_words(properties),
         because="STAC",
     )
     if item.get("collection") == "sentinel-1-rtc" and product.unit is None:  # Planetary Computer's: gamma0 in linear power
@@ -142,7 +142,7 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _absolute(href: str, given: str) -> str:
+def absolute(href: str, given: str) -> str:
     """An asset's address; a relative one counts from the item's own place."""
     if urlsplit(href).scheme in ("http", "https", "s3", "gs", "az", "abfs", "file") or href.startswith("/vsi"):
         return href
@@ -151,19 +151,25 @@ def _absolute(href: str, given: str) -> str:
     return str(Path(given).resolve().parent / href)
 
 
-def _load(given: str) -> dict[str, Any]:
+def load_item(given: str) -> dict[str, Any]:
+    """The Item itself; SceneError where there is none."""
+    try:
+        item = json.loads(read_address(given))
+    except ValueError as error:
+        raise SceneError(f"{given} is not valid JSON ({error}); give a STAC Item.") from error
+    if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
+        raise SceneError(f"{given} is JSON but no STAC Item (type 'Feature' with assets); give the Item of one scene.")
+    return item
+
+
+def read_address(given: str) -> bytes:
+    """What lies at an address or path; SceneError where it cannot be had."""
     try:
         if urlsplit(given).scheme in ("http", "https", "file"):
             with urllib.request.urlopen(given, timeout=TIMEOUT_S) as answer:
-                text = answer.read()
-        else:
-            text = Path(given).read_bytes()
+                return bytes(answer.read())
+        return Path(given).read_bytes()
     except FileNotFoundError as error:
         raise SceneError(f"no such file: {given}; check the path for a spelling mistake") from error
     except (OSError, urllib.error.URLError) as error:
         raise SceneError(f"{given} cannot be fetched ({error}); check the address and the connection.") from error
-    try:
-        item = json.loads(text)
-    except ValueError as error:
-        raise SceneError(f"{given} is not valid JSON ({error}); give a STAC Item.") from error
-    return item if isinstance(item, dict) else {}
