@@ -59,8 +59,8 @@ from geoseg.preprocess.optical import to_physical
 from geoseg.preprocess.prepare import prepare
 from geoseg.raster import Raster
 from geoseg.recipes.supervised import Settings, run
+from geoseg.scene import Scene, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene, read_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "default_model.json"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from geoseg.mapping.make_map import make_map as make_map
     from geoseg.mapping.plan import MapOptions as MapOptions
     from geoseg.mapping.runtimes import open_runtime as open_runtime
+    from geoseg.maps.difference import compare_maps as compare_maps
+    from geoseg.maps.mosaic import make_mosaic as make_mosaic
     from geoseg.models.package import DEFAULT_PACKAGE as DEFAULT_PACKAGE
     from geoseg.models.package import ModelPackage as ModelPackage
     from geoseg.models.package import write_package as write_package
@@ -28,21 +30,25 @@ if TYPE_CHECKING:
     from geoseg.preprocess.prepare import Preparation as Preparation
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
+    from geoseg.scene import Scene as Scene
+    from geoseg.scene import read_scene as read_scene
     from geoseg.scenes.catalog import Catalog as Catalog
     from geoseg.scenes.describe import describe_scene as describe_scene
     from geoseg.scenes.open_scene import open_scene as open_scene
-    from geoseg.scenes.scene import Scene as Scene
-    from geoseg.scenes.scene import read_scene as read_scene
     from geoseg.sensors import SENSORS as SENSORS
     from geoseg.sensors import Band as Band
     from geoseg.sensors import Sensor as Sensor
     from geoseg.sensors import get_sensor as get_sensor
+    from geoseg.stacks.composite import composite as composite
+    from geoseg.stacks.series import open_series as open_series
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Band": "sensors",
     "Catalog": "scenes.catalog",
+    "compare_maps": "maps.difference",
+    "composite": "stacks.composite",
     "Confusion": "confusion",
     "DEFAULT_PACKAGE": "models.package",
     "GeosegError": "errors",
@@ -54,16 +60,18 @@ _HOMES = {
     "Preparation": "preprocess.prepare",
     "Raster": "raster",
     "SENSORS": "sensors",
-    "Scene": "scenes.scene",
+    "Scene": "scene",
     "Sensor": "sensors",
     "describe_scene": "scenes.describe",
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",
+    "make_mosaic": "maps.mosaic",
     "open_runtime": "mapping.runtimes",
     "open_scene": "scenes.open_scene",
+    "open_series": "stacks.series",
     "prepare": "preprocess.prepare",
     "read_raster": "io.geotiff",
-    "read_scene": "scenes.scene",
+    "read_scene": "scene",
     "spectral_index": "preprocess.indices",
     "trace_polygons": "polygons.outlines",
     "write_package": "models.package",

@@ -10,8 +10,8 @@ from scene_files import stack
 from xarray import DataArray
 
 from geoseg.errors import SceneError
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 
 assert rioxarray  # gives arrays their .rio
 GRID = GeoBox.from_bbox((500000, 4799600, 500400, 4800000), "EPSG:32630", resolution=10)

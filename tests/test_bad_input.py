@@ -23,8 +23,8 @@ from shapely.geometry import box
 from geoseg.errors import OutputError
 from geoseg.mapping.make_map import make_map
 from geoseg.models.package import ModelPackage
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 
 POSIX = os.name != "nt"
 GENERIC = ("--sensor", "generic")

@@ -98,8 +98,8 @@ def few_samples(monkeypatch):
     monkeypatch.setattr(opening.gdal_env, "__defaults__", (0.1,))
     monkeypatch.setattr(validity, "_LOOK_PIXELS", 16)
     monkeypatch.setattr(validity, "_LOOKS", 2)
-    monkeypatch.setattr("geoseg.scenes.scene._LARGE", 2)
-    monkeypatch.setattr("geoseg.scenes.scene._WINDOWS", 2)
+    monkeypatch.setattr("geoseg.scene._LARGE", 2)
+    monkeypatch.setattr("geoseg.scene._WINDOWS", 2)
     monkeypatch.setattr("geoseg.io.geotiff._SOURCE_PIXELS", 1 << 16)
     monkeypatch.setattr("geoseg.io.block_rows.READ_PIXELS", 1 << 16)
     monkeypatch.setattr(planning, "_CACHE_MB", (0.1, 768.0))
@@ -123,7 +123,7 @@ def model(tmp_path):
 def test_a_whole_run_decodes_no_block_more_than_1_1_times(geoseg, tmp_path, model, monkeypatch, few_samples, layout, pixel):
     path = write_ortho(tmp_path / ("ortho.jp2" if "2000" in layout else "ortho.tif"), LAYOUTS[layout])
     if "2000" in layout:
-        monkeypatch.setattr("geoseg.scenes.scene._WINDOWS", 1)  # one of its 24 tiles
+        monkeypatch.setattr("geoseg.scene._WINDOWS", 1)  # one of its 24 tiles
     reads = Reads(path, monkeypatch)
     ran = geoseg("predict", path, "--model", model(pixel), "-o", tmp_path / "map")
     assert ran.code == 0, ran.err

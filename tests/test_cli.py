@@ -14,8 +14,8 @@ import rasterio
 from command_line import contents, write
 from shapely.geometry import box
 
+from geoseg.scene import sample_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import sample_scene
 
 GENERIC = ("--sensor", "generic")
 PREDICT = ("predict", "scene.tif", *GENERIC, "--model", "model")

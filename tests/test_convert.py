@@ -14,8 +14,8 @@ from scene_files import write
 from geoseg.errors import BandError
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.scene import Scene, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene, read_scene
 
 SIGMA0 = 0.06
 ANGLES = np.float32([[20.0, 30.0, 45.0, 60.0]])
@@ -85,7 +85,7 @@ def test_bands_of_one_file_are_converted_and_its_angle_is_left_alone(tmp_path):
 def test_back_again_gives_the_first_numbers(tmp_path):
     first = open_scene(product(tmp_path), **GRD)
     there = open_scene(tmp_path, **GRD, convert="gamma0_ellipsoid")
-    from geoseg.scenes.convert import with_convention
+    from geoseg.layers.convert import with_convention
 
     assert np.allclose(vv(with_convention(there, "sigma0")), vv(first), rtol=1e-6)
     assert with_convention(first, "sigma0") is first

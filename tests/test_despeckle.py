@@ -23,8 +23,8 @@ from geoseg.io.cog import write_cog
 from geoseg.preprocess.prepare import BandNeed, Channel, Despeckle, Preparation, prepare
 from geoseg.preprocess.sar import to_decibels
 from geoseg.preprocess.speckle import despeckle, quegan
+from geoseg.scene import Scene, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene, read_scene
 from geoseg.stacks import despeckle as despeckle_module
 from geoseg.stacks.despeckle import Despeckled, DespeckleOptions, despeckle_scenes
 from geoseg.stacks.grids import lay_blocks

@@ -15,8 +15,8 @@ from geoseg.errors import BandError, PackageError
 from geoseg.models.fit import averaged_pixel_size_m, check_fit
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene
 
 ROLES = ("red", "nir")
 

@@ -10,7 +10,7 @@ from odc.geo.geobox import GeoBox
 from safe_files import Ground
 
 from geoseg.errors import SceneError
-from geoseg.scenes.geolocation import GeolocationGrid, Places
+from geoseg.radar.geolocation import GeolocationGrid, Places
 
 rng = np.random.default_rng(5)
 HALF = np.array([0.5])

@@ -121,7 +121,7 @@ def test_an_import_upwards_is_found(module: str, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["from geoseg.scenes.scene import Scene", "from .tiles import plan_tiles", "from geoseg import __version__", "import numpy"]
+    "source", ["from geoseg.scene import Scene", "from .tiles import plan_tiles", "from geoseg import __version__", "import numpy"]
 )
 def test_an_import_downwards_or_at_home_is_allowed(source: str) -> None:
     assert offence("geoseg.mapping.make_map", source) is None

@@ -15,11 +15,11 @@ from shapely.geometry import box
 
 from geoseg.errors import InputError, SceneError
 from geoseg.io.categories import category_tags
+from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.legend import Legend
 from geoseg.preprocess.quality import Reason
-from geoseg.scenes.masks import mask_roles, scene_reasons
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 
 SIDE = 60
 

@@ -12,12 +12,11 @@ import rasterio
 from product_files import side
 
 from geoseg.errors import SceneError
+from geoseg.layers.masks import mask_roles
 from geoseg.preprocess.quality import Reason
-from geoseg.scenes.masks import mask_roles
+from geoseg.scene import SunAngles, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 from geoseg.scenes.stac_items import product_from_item
-from geoseg.scenes.sun import SunAngles
 
 JUNE = SunAngles(23.25, 144.5)
 OLI_2 = [*(f"SR_B{number}" for number in range(1, 8)), "ST_B10"]

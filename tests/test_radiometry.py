@@ -7,8 +7,8 @@ import pytest
 import rasterio
 from scene_files import meanings, stack, write
 
+from geoseg.scene import quality_roles, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import quality_roles, read_scene
 
 L2A = "S2B_MSIL2A_20230705T105629_N{}_R094_T30TXN_20230705T141602.SAFE"
 LANDSAT = "LC08_L2SP_199026_20200805_20210330_02_T1"

@@ -15,8 +15,8 @@ from geoseg.mapping.make_map import make_map
 from geoseg.mapping.plan import MapOptions
 from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.indices import spectral_index
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 from geoseg.stacks.composite import CompositeOptions, composite
 from geoseg.stacks.series import open_series
 

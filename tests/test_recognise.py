@@ -7,8 +7,8 @@ import pytest
 from scene_files import meanings, stack, write
 
 from geoseg.errors import BandError
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 
 
 def test_user_s_names_come_before_descriptions(tmp_path):

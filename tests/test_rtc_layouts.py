@@ -14,10 +14,10 @@ from safe_files import write_safe
 from scene_files import write
 
 from geoseg.errors import SceneError
+from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES, Reason
-from geoseg.scenes.masks import mask_roles, scene_reasons
+from geoseg.scene import Scene, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene, read_scene
 
 OPERA = "OPERA_L2_RTC-S1_T069-147170-IW1_20231101T143730Z_20231101T200012Z_S1A_30_v1.0"
 STATIC = "OPERA_L2_RTC-S1-STATIC_T069-147170-IW1_20140403_S1A_30_v1.0"

@@ -13,9 +13,9 @@ import rasterio.shutil
 from scene_files import stack, write
 
 from geoseg.errors import BandError, SceneError
+from geoseg.scene import read_scene, sample_scene
 from geoseg.scenes.describe import describe_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene, sample_scene
 
 
 def fill_with_sentinel_2(folder, prefix="s2_"):

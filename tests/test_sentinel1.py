@@ -19,10 +19,10 @@ from scipy.interpolate import RegularGridInterpolator
 
 from geoseg.errors import BandError, SceneError
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
+from geoseg.radar.annotation import read_grd
+from geoseg.radar.safe import find_safe
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.safe import find_safe
-from geoseg.scenes.scene import read_scene
-from geoseg.scenes.sentinel1 import read_grd
 
 rng = np.random.default_rng(5)
 BLOCKS = (

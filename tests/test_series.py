@@ -24,8 +24,8 @@ from geoseg.preprocess.prepare import BandNeed, Channel, Preparation, prepare
 from geoseg.preprocess.quality import Reason
 from geoseg.preprocess.series import counted_channels
 from geoseg.raster import Raster
+from geoseg.scene import read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene
 from geoseg.sensors import Band
 from geoseg.stacks import series as series_module
 from geoseg.stacks.series import one_date, open_series, series_preparation

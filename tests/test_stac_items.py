@@ -9,8 +9,8 @@ import pytest
 from scene_files import stack, write
 
 from geoseg.errors import SceneError
+from geoseg.scene import quality_roles, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import quality_roles, read_scene
 
 
 def item(folder, assets, *, collection="sentinel-2-l2a", **properties):

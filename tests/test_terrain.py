@@ -19,15 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from odc.geo.geobox import GeoBox
 from packages import threshold_package
 
-import geoseg.scenes.terrain as terrain
+import geoseg.layers.terrain as terrain
 from geoseg.errors import BandError
 from geoseg.io.opening import file_geobox
+from geoseg.layers.terrain import terrain_raster, with_terrain
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
 from geoseg.preprocess.terrain import FLAT_ASPECT, aspect_degrees, horn_gradient, slope_degrees, solar_illumination
+from geoseg.scene import SunAngles, read_scene, sample_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import read_scene, sample_scene
-from geoseg.scenes.sun import SunAngles
-from geoseg.scenes.terrain import terrain_raster, with_terrain
 
 LOCAL = "+proj=tmerc +lat_0=52 +lon_0=10 +k=1 +x_0=0 +y_0=0 +ellps=WGS84 +units=m"
 """Here a metre is a metre, and the grid's north is north."""

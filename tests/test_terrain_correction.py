@@ -19,6 +19,8 @@ from packages import threshold_package
 from geoseg.data.patches import load_scene
 from geoseg.data.windows import Window
 from geoseg.errors import BandError, SceneError
+from geoseg.layers.light import fit_light
+from geoseg.layers.terrain import terrain_raster, with_terrain
 from geoseg.legend import Legend
 from geoseg.mapping.make_map import make_map
 from geoseg.mapping.plan import MapOptions
@@ -26,12 +28,9 @@ from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation, needed_roles, prepare
 from geoseg.preprocess.terrain_correction import FittedCorrection, TerrainCorrection, c_factor, fit_c
 from geoseg.raster import Raster
-from geoseg.scenes.light import fit_light
+from geoseg.scene import Scene, SunAngles, read_scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene, read_scene
 from geoseg.scenes.sen2cor import terrain_corrected
-from geoseg.scenes.sun import SunAngles
-from geoseg.scenes.terrain import terrain_raster, with_terrain
 from geoseg.sensors import SENSORS
 
 SUN = SunAngles(zenith_deg=50.0, azimuth_deg=160.0)

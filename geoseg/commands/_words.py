@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geoseg.mapping.plan import MapOptions
     from geoseg.models.package import ModelPackage
     from geoseg.preprocess.calendars import Calendar
-    from geoseg.scenes.scene import Scene
+    from geoseg.scene import Scene
     from geoseg.sensors import QualityClass
 
 

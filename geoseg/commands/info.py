@@ -10,7 +10,7 @@ from geoseg.commands._words import default_model, open_source, scene_options
 from geoseg.errors import InputError
 
 if TYPE_CHECKING:
-    from geoseg.scenes.scene import Scene
+    from geoseg.scene import Scene
 
 
 @click.command()

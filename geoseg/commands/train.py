@@ -13,7 +13,7 @@ from geoseg.errors import InputError
 
 if TYPE_CHECKING:
     from geoseg.preprocess.calendars import Calendar
-    from geoseg.scenes.scene import Scene
+    from geoseg.scene import Scene
 
 
 @click.command()

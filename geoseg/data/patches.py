@@ -16,6 +16,8 @@ from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
 from geoseg.io.labels import read_labels
+from geoseg.layers.light import fit_light
+from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.legend import Legend
 from geoseg.preprocess.normalise import ChannelStatistics, without_statistics
 from geoseg.preprocess.prepare import Preparation, halo, needed_roles, prepare
@@ -23,9 +25,7 @@ from geoseg.preprocess.quality import Reason
 from geoseg.preprocess.series import counted_channels
 from geoseg.preprocess.terrain_correction import FittedCorrection
 from geoseg.raster import Raster
-from geoseg.scenes.light import fit_light
-from geoseg.scenes.masks import mask_roles, scene_reasons
-from geoseg.scenes.scene import Scene, read_scene
+from geoseg.scene import Scene, read_scene
 
 Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
 """(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""

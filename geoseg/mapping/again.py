@@ -13,8 +13,8 @@ from geoseg.io.stac import file_multihash
 from geoseg.mapping.make_map import Prediction, Progress, make_map
 from geoseg.mapping.plan import MapOptions
 from geoseg.models.package import ModelPackage
+from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene
 from geoseg.stacks.observe import Masking
 from geoseg.stacks.series import open_dates
 

@@ -10,11 +10,11 @@ from geoseg.errors import InputError, PackageError
 from geoseg.io.class_maps import class_profile
 from geoseg.io.cog import RowWriter
 from geoseg.io.opening import gdal_env
+from geoseg.layers.masks import MASK, masking_names, with_mask
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.rows import Area, finished_rows
 from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import ModelPackage, Output
-from geoseg.scenes.masks import MASK, masking_names, with_mask
 
 _SHARED = ("aoi", "exclude", "runtime", "threads")
 """Options of the map that hold for its cloud map, too."""

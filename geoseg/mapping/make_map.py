@@ -26,7 +26,7 @@ from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.show import write_map_project
 from geoseg.mapping.zones import finish_zones, planned_zones
 from geoseg.models.package import ModelPackage, Output
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 
 Progress = Callable[[int, int], None]
 """Called with the finished and with all pixel rows."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.raster import Raster
-from geoseg.scenes.scene import Scene, sample_scene
+from geoseg.scene import Scene, sample_scene
 
 _PERCENTILES = (2.0, 98.0)
 

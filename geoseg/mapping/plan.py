@@ -21,6 +21,8 @@ from geoseg.ground import pixel_size_m
 from geoseg.io.block_rows import block_rows
 from geoseg.io.geotiff import file_geobox
 from geoseg.io.opening import files_kept_open, gdal_env
+from geoseg.layers.light import fit_light
+from geoseg.layers.masks import mask_roles
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.picture import stretch_limits
 from geoseg.mapping.runtimes import RuntimeName
@@ -32,16 +34,14 @@ from geoseg.preprocess.prepare import halo, needed_roles
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
 from geoseg.preprocess.series import role_at
 from geoseg.preprocess.terrain_correction import FittedCorrection
-from geoseg.scenes.light import fit_light
-from geoseg.scenes.masks import mask_roles
-from geoseg.scenes.scene import Scene, sample_scene
+from geoseg.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
 
 _PROCESS_MB = 320
 """Resident memory of the interpreter, GDAL and the runtime's libraries, before any pixel."""
 _CACHE_MB = (32.0, 768.0)
 """The least and the most that GDAL's block cache gets."""
-_COMPUTED_MB = 48.0
+_COMPUTED_MB = 80.0
 """What the cache has for layers that are computed when they are read, since nobody knows of what."""
 _LITTLE_KEPT = 0.1
 """Blocks that two strips share are decoded again rather than kept if they are fewer than this share of what is read at once."""

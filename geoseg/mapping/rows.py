@@ -13,14 +13,14 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.io.opening import files_kept_open
 from geoseg.io.vectors import burn_area
+from geoseg.layers.masks import scene_reasons
 from geoseg.mapping.blending import RowBlender
 from geoseg.mapping.picture import draw_picture
 from geoseg.mapping.plan import READ_ROWS, MapPlan
 from geoseg.mapping.runtimes import Runtime
 from geoseg.preprocess.prepare import lacks_data, prepare
 from geoseg.preprocess.quality import Reason, grow_reasons
-from geoseg.scenes.masks import scene_reasons
-from geoseg.scenes.scene import read_scene
+from geoseg.scene import read_scene
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from geoseg.io.class_maps import ClassMap, open_class_map, read_class_indices
 from geoseg.io.geotiff import footprint, read_raster
 from geoseg.io.opening import file_geobox
 from geoseg.io.vectors import burn_area, read_area
+from geoseg.layers.terrain import terrain_raster
 from geoseg.maps.names import find_name
 from geoseg.preprocess.quality import Reason, quality_reasons
-from geoseg.scenes.terrain import terrain_raster
 from geoseg.sensors import SENSORS, Band, QualityTable
 
 _EXPECTED = "expected polygons, a raster, FILE:CLASS of a class map, or slope>DEGREES"

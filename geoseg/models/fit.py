@@ -11,13 +11,13 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError, PackageError
 from geoseg.ground import pixel_size_m
+from geoseg.layers.light import Light, fit_light
+from geoseg.layers.terrain import BANDS
 from geoseg.models.description import ModelDescription
 from geoseg.preprocess.prepare import BandNeed, Channel, check_band, needed_roles, prepare
 from geoseg.preprocess.series import split_role
 from geoseg.preprocess.terrain_correction import FittedCorrection
-from geoseg.scenes.light import Light, fit_light
-from geoseg.scenes.scene import Scene, sample_scene
-from geoseg.scenes.terrain import BANDS
+from geoseg.scene import Scene, sample_scene
 from geoseg.sensors import SENSORS
 
 WARNED_DEVIATIONS = 4.0

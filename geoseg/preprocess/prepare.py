@@ -151,7 +151,7 @@ def prepare(
     (before normalising) where it divides 0 by 0, and the channel's mean where it has no value otherwise. Raises BandError for a
     missing band, and for one whose unit or radar convention is not, and cannot become, the one needed.
 
-    `correction` is the preparation's terrain correction as `geoseg.scenes.light` fitted it to the scene; None where it has none, or
+    `correction` is the preparation's terrain correction as `geoseg.layers.light` fitted it to the scene; None where it has none, or
     where the provider made it already. It is never made twice, and never left out in silence: both are a ValueError.
     """
     _check_light(raster, preparation, correction)
@@ -214,7 +214,7 @@ def _check_light(raster: Raster, preparation: Preparation, correction: FittedCor
     if correction is not None and (not done or any(done)):
         raise ValueError("a terrain correction of bands that are corrected already, or by a preparation that has none")
     if correction is None and not all(done):
-        raise ValueError("the preparation corrects for terrain: fit the correction to the scene first (geoseg.scenes.light)")
+        raise ValueError("the preparation corrects for terrain: fit the correction to the scene first (geoseg.layers.light)")
 
 
 # ---------------------------------------------------------------- below: bands, block by block

@@ -30,7 +30,7 @@ from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter
 from geoseg.preprocess.indices import get_index
 from geoseg.preprocess.prepare import BandNeed, Channel, Despeckle, Preparation
 from geoseg.preprocess.terrain_correction import TerrainCorrection
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 from geoseg.sensors import Band
 
 log = logging.getLogger(__name__)

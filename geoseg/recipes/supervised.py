@@ -42,7 +42,7 @@ from geoseg.preprocess.prepare import Despeckle
 from geoseg.preprocess.terrain_correction import TerrainCorrection
 from geoseg.recipes import _training as shared
 from geoseg.recipes._results import Trained, check_place, open_folder, write_trained
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 from geoseg.settings import Settings as _Settings
 from geoseg.stacks.series import one_date, series_preparation
 

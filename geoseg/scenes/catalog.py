@@ -17,8 +17,8 @@ from geoseg.errors import InputError
 from geoseg.io.atomic import atomic
 from geoseg.io.fetch import download_http, download_package, unpack, verify
 from geoseg.legend import Legend, LegendClass
+from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Scene
 from geoseg.settings import Settings, nearest, read_settings
 
 CATALOG_FILE = "data_catalog.yaml"

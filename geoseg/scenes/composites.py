@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import get_args
 
+from geoseg.io.file_bands import RasterFile
+from geoseg.io.names import parse_time
 from geoseg.io.opening import opened
-from geoseg.scenes.file_bands import RasterFile
-from geoseg.scenes.products import Product, parse_time
+from geoseg.scenes.products import Product
 from geoseg.scenes.recognise import named_band
 from geoseg.sensors import SENSORS, Band, Convention, Sensor
 

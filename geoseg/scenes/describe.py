@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     pass
 
-from geoseg.scenes.scene import Layer, Scene, crs_name, thinned
+from geoseg.scene import Layer, Scene, crs_name, thinned
 
 _DESCRIBED_PIXELS = 256 * 256
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from geoseg.errors import InputError, SceneError
 from geoseg.io.opening import opened
-from geoseg.scenes.geolocation import GeolocationGrid
-from geoseg.scenes.ground_range import Backscatter, Image, IncidenceAngle
+from geoseg.radar.annotation import Channel, GrdProduct, read_grd
+from geoseg.radar.geolocation import GeolocationGrid
+from geoseg.radar.ground_range import Backscatter, Image, IncidenceAngle
+from geoseg.radar.safe import Safe
+from geoseg.scene import Layer, Scene
 from geoseg.scenes.radiometry import Override
-from geoseg.scenes.safe import Safe
-from geoseg.scenes.scene import Layer, Scene
-from geoseg.scenes.sentinel1 import Channel, GrdProduct, read_grd
 from geoseg.sensors import SENSORS, Sensor
 
 FLAT_M = 200.0

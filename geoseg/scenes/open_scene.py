@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import BandError, InputError, SceneError
+from geoseg.io.file_bands import RasterFile, open_files
+from geoseg.io.names import safe_name, time_in_name
+from geoseg.layers.brightness import with_brightness
+from geoseg.layers.cloud_polygons import with_cloud_polygons
+from geoseg.layers.convert import with_convention
+from geoseg.layers.masks import with_mask
+from geoseg.layers.terrain import with_terrain
+from geoseg.radar.safe import Safe, find_safe
+from geoseg.scene import Layer, Scene, crs_name
 from geoseg.scenes.arrays import is_array, write_array
-from geoseg.scenes.brightness import with_brightness
-from geoseg.scenes.cloud_polygons import with_cloud_polygons
 from geoseg.scenes.composites import composite_facts
-from geoseg.scenes.convert import with_convention
-from geoseg.scenes.file_bands import RasterFile, open_files
 from geoseg.scenes.grd_scenes import check_words, open_grd
-from geoseg.scenes.masks import with_mask
-from geoseg.scenes.products import Product, find_product, pass_in_words, time_in_name
+from geoseg.scenes.products import Product, find_product, pass_in_words
 from geoseg.scenes.radiometry import Override, doubts, settle
 from geoseg.scenes.recognise import (
     Found,
@@ -31,14 +35,11 @@ from geoseg.scenes.recognise import (
     recognise_colours,
     spellings,
 )
-from geoseg.scenes.safe import Safe, find_safe
 from geoseg.scenes.safe_items import safe_of_item
-from geoseg.scenes.scene import Layer, Scene, crs_name
 from geoseg.scenes.sen2cor import terrain_corrected
-from geoseg.scenes.sources import Source, find_source, safe_name
+from geoseg.scenes.sources import Source, find_source
 from geoseg.scenes.stac_items import is_item, load_item, read_item
 from geoseg.scenes.sun import sun_in_words
-from geoseg.scenes.terrain import with_terrain
 from geoseg.sensors import SENSORS, Band, Convention, Sensor, get_sensor
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def open_scene(
     in the order of the files (`-` skips one), or `role=NUMBER` or `role=FILE[:NUMBER]` for some. `scale`, `offset` (physical value =
     scale x stored number + offset; a scale alone means no offset), `unit` and `convention` override what files and table say.
 
-    `convert` refers radar bands to another convention by the incidence angle (`geoseg.scenes.convert`).
-    `dem` is a terrain model: its height, slope, aspect and illumination become layers (`geoseg.scenes.terrain`).
-    `mask` is a raster or polygons that say where the scene is not to be believed, `mask_values` what of it masks (`geoseg.scenes.masks`).
+    `convert` refers radar bands to another convention by the incidence angle (`geoseg.layers.convert`).
+    `dem` is a terrain model: its height, slope, aspect and illumination become layers (`geoseg.layers.terrain`).
+    `mask` is a raster or polygons that say where the scene is not to be believed, `mask_values` what of it masks (`geoseg.layers.masks`).
 
     Nothing is read but a few thousand pixels where the meaning depends on them. Raises SceneError for files that cannot be used and
     BandError, with what was found and how to name it, where the meaning of the bands stays unclear.

@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from geoseg.errors import SceneError
-from geoseg.scenes.sun import SunAngles, find_sun, leaves
+from geoseg.io.names import parse_time
+from geoseg.layers.brightness import RADIANCE
+from geoseg.scene import SunAngles
+from geoseg.scenes.sun import find_sun, leaves
 from geoseg.sensors import Convention, OrbitPass
 
 S2_BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -18,7 +21,6 @@ S2_BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B
 S2_OFFSET_BASELINE = 400
 """Since processing baseline 04.00, Sentinel-2 stores reflectance x 10000 + 1000."""
 S2_OFFSET = -0.1
-RADIANCE = "W/(m2 sr um)"
 """Unit of Landsat Level 1 before it becomes reflectance or temperature."""
 
 
@@ -126,29 +128,12 @@ def _tag(node: ElementTree.Element) -> str:
     return node.tag.rsplit("}", 1)[-1]
 
 
-def parse_time(text: str) -> datetime | None:
-    """A moment in UTC from ISO 8601 or `YYYYMMDD[THHMMSS]`; None where the text holds none."""
-    match = re.search(r"(\d{4})-?(\d{2})-?(\d{2})(?:T(\d{2}):?(\d{2}):?(\d{2}))?", text)
-    if not match:
-        return None
-    try:
-        return datetime.strptime("".join(match.groups(default="00")), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
 def pass_in_words(text: str) -> OrbitPass | None:
     """Whether the satellite flew north or south, from words such as `ASCENDING`; None where they say something else."""
     return next((word for word in _PASSES if word == text.strip().lower()), None)
 
 
 _PASSES: tuple[OrbitPass, ...] = ("ascending", "descending")
-
-
-def time_in_name(name: str) -> datetime | None:
-    """A date that stands alone in a file name (`2021-05-27`, `_20210527_`); None where there is none between 1972 and 2100."""
-    match = re.search(r"(?<!\d)(19[7-9]\d|20\d{2})(-?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(T\d{6})?(?!\d)", name)
-    return parse_time(match.group()) if match else None
 
 
 def _sentinel_2(match: re.Match[str]) -> Product:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geoseg.errors import BandError
-from geoseg.scenes.file_bands import FileBand, sample_pixels
+from geoseg.io.file_bands import FileBand, sample_pixels
 from geoseg.scenes.products import S2_OFFSET, S2_OFFSET_BASELINE, Product
 from geoseg.scenes.recognise import Found, Hint, Hints
 from geoseg.sensors import Band, Convention, Sensor

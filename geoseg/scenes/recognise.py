@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from geoseg.errors import BandError
+from geoseg.io.file_bands import FileBand, RasterFile, stem
 from geoseg.io.opening import opened
 from geoseg.io.validity import alpha_is_mask
-from geoseg.scenes.file_bands import FileBand, RasterFile, stem
 from geoseg.sensors import SENSORS, Band, Sensor
 
 GENERIC = SENSORS["generic"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoseg.scenes.safe import MANIFEST, Safe
-from geoseg.scenes.sources import gdal_path, safe_name
+from geoseg.io.names import gdal_path, safe_name
+from geoseg.radar.safe import MANIFEST, Safe
 from geoseg.scenes.stac_items import absolute, read_address
 
 _MEMBER = "s1a-xx-grd-{}-asset"

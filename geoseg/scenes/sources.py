@@ -10,12 +10,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoseg.errors import SceneError
+from geoseg.io.names import gdal_path, safe_name
 from geoseg.scenes.formats import check_format, check_members
 from geoseg.scenes.sen2cor import DETAILS
 
@@ -70,26 +70,6 @@ def find_source(given: str | Path | Sequence[str | Path]) -> Source:
         return Source(safe_name(text), text, _variables(text, "netCDF"))
     check_format(text)
     return Source(safe_name(text), text, (gdal_path(text),))
-
-
-def gdal_path(path: str) -> str:
-    """A web or bucket address as GDAL's `/vsi…` path; anything else as it is."""
-    scheme, _, rest = path.partition("://")
-    if scheme in ("http", "https"):
-        return f"/vsicurl/{path}"
-    bucket = {"s3": "vsis3", "gs": "vsigs", "az": "vsiaz", "abfs": "vsiadls"}.get(scheme)
-    if bucket and rest:
-        return f"/{bucket}/{rest}"
-    return urlsplit(path).path if scheme == "file" else path
-
-
-def safe_name(path: str) -> str:
-    """The last part of a path, as the beginning of file names on every system: no reserved characters, words or endings."""
-    name = re.split(r"[\\/]", path.split("?")[0].rstrip("/\\"))[-1]
-    name = re.sub(r"(?i)\.(SAFE|zip|tar|tiff?|jp2|vrt|json|geojson|nc|zarr|img|png|jpe?g|xml|txt)$", "", name)
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .")
-    reserved = re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name)
-    return f"{name}_" if reserved else name or "scene"
 
 
 def _tells(path: str) -> bool:

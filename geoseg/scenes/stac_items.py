@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from geoseg.errors import SceneError
-from geoseg.scenes.products import Product, parse_time, pass_in_words, product_from_name
+from geoseg.io.names import gdal_path, parse_time, safe_name
+from geoseg.scenes.products import Product, pass_in_words, product_from_name
 from geoseg.scenes.recognise import Hint, Hints, is_known
-from geoseg.scenes.sources import NOT_BANDS, RASTER_SUFFIXES, Source, gdal_path, safe_name
+from geoseg.scenes.sources import NOT_BANDS, RASTER_SUFFIXES, Source
 from geoseg.scenes.sun import sun_in_words
 from geoseg.sensors import SENSORS, Sensor
 

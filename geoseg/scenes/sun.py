@@ -5,29 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
-from geoseg.errors import SceneError
-
-
-@dataclass(frozen=True)
-class SunAngles:
-    """The sun's place in the sky, for the middle of a scene."""
-
-    zenith_deg: float
-    """From straight above: 0 to 180 degrees."""
-    azimuth_deg: float
-    """Clockwise from true north: 0 to 360 degrees."""
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.zenith_deg <= 180 and -360 <= self.azimuth_deg <= 360):
-            raise SceneError(
-                f"the scene's metadata put the sun at zenith {self.zenith_deg} and azimuth {self.azimuth_deg} degrees; expected 0…180 "
-                "and 0…360: fetch the product again"
-            )
-        object.__setattr__(self, "azimuth_deg", self.azimuth_deg % 360)  # Landsat counts -180…180
+from geoseg.scene import SunAngles
 
 
 def sun_in_words(words: Mapping[str, Any]) -> SunAngles | None:

@@ -16,10 +16,10 @@ from geoseg.io.blocks import BlockWriter
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.io.staging import Staging, check_free, move_results
+from geoseg.layers.masks import mask_roles
 from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES, Reason
+from geoseg.scene import Scene
 from geoseg.scenes.composites import OBSERVATIONS, composite_tags
-from geoseg.scenes.masks import mask_roles
-from geoseg.scenes.scene import Scene
 from geoseg.sensors import SENSORS, Band, QualityClass, Sensor
 from geoseg.stacks.grids import common_grid, lay_blocks, lay_strips
 from geoseg.stacks.item import attribution, input_facts, write_composite_item

@@ -17,10 +17,10 @@ from geoseg.io.blocks import BlockWriter
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.io.staging import Staging, check_free, move_results
+from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES, Reason
+from geoseg.scene import Scene, read_scene
 from geoseg.scenes.composites import composite_tags
-from geoseg.scenes.masks import mask_roles, scene_reasons
-from geoseg.scenes.scene import Scene, read_scene
 from geoseg.sensors import Band, QualityClass
 from geoseg.stacks.grids import common_grid, lay_blocks, touches
 from geoseg.stacks.item import attribution, input_facts, write_despeckled_item

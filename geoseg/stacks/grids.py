@@ -16,7 +16,7 @@ from pyproj.exceptions import CRSError
 from geoseg.errors import InputError, SceneError
 from geoseg.ground import horizontal, outline, pixel_size_m
 from geoseg.io.opening import file_geobox
-from geoseg.scenes.scene import crs_name
+from geoseg.scene import crs_name
 
 _NEARLY = 1e-3
 """A grid that reaches this part of a pixel beyond another's edge does not reach beyond it."""

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from geoseg import __version__
 from geoseg.io.atomic import atomic
 from geoseg.io.stac import FILE, PROCESSING, PROJECTION, STAC_VERSION, file_asset, footprint
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 from geoseg.sensors import Band
 from geoseg.stacks.periods import Period
 

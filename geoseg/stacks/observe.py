@@ -14,12 +14,12 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.io.geotiff import Resampling
+from geoseg.layers.masks import MASK, mask_roles, scene_reasons
 from geoseg.preprocess.optical import physical_values
 from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES, REASON_OF, Reason, grow_reasons
 from geoseg.preprocess.sar import to_decibels, to_power
 from geoseg.raster import Raster
-from geoseg.scenes.masks import MASK, mask_roles, scene_reasons
-from geoseg.scenes.scene import Scene, read_scene
+from geoseg.scene import Scene, read_scene
 from geoseg.sensors import Band, QualityClass
 from geoseg.stacks.grids import reach_in_pixels, touches
 from geoseg.stacks.periods import by_time

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from geoseg.errors import InputError, SceneError
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.errors import SceneError
 from geoseg.io.geotiff import Resampling
+from geoseg.layers.masks import MASK
 from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.prepare import Preparation
 from geoseg.preprocess.quality import REASON_OF, Reason
 from geoseg.preprocess.series import present_channels, role_at, split_role
 from geoseg.raster import Raster
-from geoseg.scenes.masks import MASK
+from geoseg.scene import Layer, Scene
 from geoseg.scenes.open_scene import open_scene
-from geoseg.scenes.scene import Layer, Scene
 from geoseg.sensors import SENSORS, Band
 from geoseg.stacks.grids import common_grid, lay_strips
 from geoseg.stacks.item import attribution

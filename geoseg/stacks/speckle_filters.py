@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.preprocess.speckle import SpeckleFilter, despeckle, quegan, window_size
-from geoseg.scenes.scene import Scene
+from geoseg.scene import Scene
 
 DespeckleMethod = Literal["quegan", "boxcar", "lee", "refined_lee", "gamma_map"]
 _QUEGAN_SIZE = 7

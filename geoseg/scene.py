@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
-from geoseg.errors import BandError
+from geoseg.errors import BandError, SceneError
 from geoseg.io.block_rows import block_shape
 from geoseg.io.geotiff import Resampling, footprint, read_raster
 from geoseg.io.looks import few_windows, spread, window_shape
 from geoseg.io.opening import file_geobox, files_kept_open
 from geoseg.raster import Raster
-from geoseg.scenes.sun import SunAngles
 from geoseg.sensors import Band, OrbitPass, Sensor
 
 _WINDOWS = 5
@@ -68,6 +67,24 @@ class Layer:
     def footprint(self, geobox: GeoBox) -> NDArray[np.bool_]:
         """(row, col) of `geobox`: True where the pixel's centre lies inside the layer's extent, data or not."""
         return self.reader.footprint(geobox) if self.reader is not None else footprint(self.path, geobox)
+
+
+@dataclass(frozen=True)
+class SunAngles:
+    """The sun's place in the sky, for the middle of a scene."""
+
+    zenith_deg: float
+    """From straight above: 0 to 180 degrees."""
+    azimuth_deg: float
+    """Clockwise from true north: 0 to 360 degrees."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.zenith_deg <= 180 and -360 <= self.azimuth_deg <= 360):
+            raise SceneError(
+                f"the scene's metadata put the sun at zenith {self.zenith_deg} and azimuth {self.azimuth_deg} degrees; expected 0…180 "
+                "and 0…360: fetch the product again"
+            )
+        object.__setattr__(self, "azimuth_deg", self.azimuth_deg % 360)  # Landsat counts -180…180
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
-from geoseg.scenes.geolocation import GeolocationGrid
-from geoseg.scenes.lookup_tables import AzimuthBlock, Noise, Vectors
-from geoseg.scenes.products import parse_time
-from geoseg.scenes.safe import MANIFEST, Safe
+from geoseg.io.names import parse_time
+from geoseg.radar.geolocation import GeolocationGrid
+from geoseg.radar.lookup_tables import AzimuthBlock, Noise, Vectors
+from geoseg.radar.safe import MANIFEST, Safe
 
 Pass = Literal["ascending", "descending"]
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
+from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.preprocess.optical import physical_values
 from geoseg.preprocess.prepare import Preparation
 from geoseg.preprocess.quality import Reason
 from geoseg.preprocess.terrain_correction import ILLUMINATION, FittedCorrection, fit_c
 from geoseg.raster import Raster
-from geoseg.scenes.masks import mask_roles, scene_reasons
-from geoseg.scenes.scene import Scene, sample_scene
+from geoseg.scene import Scene, sample_scene
 
 _BRIGHTEST = 2.0
 """Reflectance beyond this is no ground, but a number that means no data."""

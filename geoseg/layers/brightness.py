@@ -12,9 +12,11 @@ from odc.geo.geobox import GeoBox
 from geoseg.io.geotiff import Resampling, footprint, read_raster
 from geoseg.io.opening import file_geobox
 from geoseg.raster import Raster
-from geoseg.scenes.products import RADIANCE
-from geoseg.scenes.scene import Layer, Scene
+from geoseg.scene import Layer, Scene
 from geoseg.sensors import Band
+
+RADIANCE = "W/(m2 sr um)"
+"""Unit of what Landsat measures."""
 
 
 def with_brightness(scene: Scene, constants: Mapping[str, tuple[float, float]]) -> Scene:

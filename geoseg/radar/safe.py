@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from geoseg.errors import SceneError
-from geoseg.scenes.sources import safe_name
+from geoseg.io.names import safe_name
 
 MANIFEST = "manifest.safe"
 

@@ -17,14 +17,14 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InputError, LabelError, SceneError
 from geoseg.io.class_maps import open_class_map
+from geoseg.io.file_bands import sample_pixels
 from geoseg.io.geotiff import Resampling, footprint, read_raster
 from geoseg.io.opening import file_geobox, opened
 from geoseg.io.vectors import burn_area, read_area
 from geoseg.legend import Legend
 from geoseg.preprocess.quality import DEFAULT_MASK_CLASSES, Reason, quality_reasons
 from geoseg.raster import Raster
-from geoseg.scenes.file_bands import sample_pixels
-from geoseg.scenes.scene import Layer, Scene, quality_roles
+from geoseg.scene import Layer, Scene, quality_roles
 from geoseg.sensors import Band, QualityClass
 
 MASK = "mask"

@@ -19,7 +19,7 @@ from geoseg.errors import BandError
 from geoseg.io.geotiff import Resampling, read_raster
 from geoseg.preprocess.optical import physical_values
 from geoseg.raster import Raster
-from geoseg.scenes.scene import Layer, Scene
+from geoseg.scene import Layer, Scene
 from geoseg.sensors import ELLIPSOID_CONVENTIONS, Band, Convention
 
 _TO_SIGMA0: Mapping[Convention, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {

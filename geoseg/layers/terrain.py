@@ -19,14 +19,13 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.errors import BandError, SceneError
 from geoseg.ground import corners_to_map, ground_directions, horizontal
+from geoseg.io.file_bands import RasterFile, open_file
 from geoseg.io.geotiff import Resampling, footprint, read_raster, warp
 from geoseg.io.opening import file_geobox, files_kept_open
 from geoseg.io.resample import Floats, Placement
 from geoseg.preprocess.terrain import Gradient, aspect_degrees, horn_gradient, slope_degrees, solar_illumination
 from geoseg.raster import Raster
-from geoseg.scenes.file_bands import RasterFile, open_file
-from geoseg.scenes.scene import Layer, Scene
-from geoseg.scenes.sun import SunAngles
+from geoseg.scene import Layer, Scene, SunAngles
 from geoseg.sensors import SENSORS, Band
 
 BANDS: Mapping[str, Band] = {

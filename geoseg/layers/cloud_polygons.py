@@ -19,7 +19,7 @@ from geoseg.io.geotiff import Resampling, footprint
 from geoseg.io.opening import file_geobox
 from geoseg.io.vectors import onto_grid
 from geoseg.raster import Raster
-from geoseg.scenes.scene import Layer, Scene, quality_roles
+from geoseg.scene import Layer, Scene, quality_roles
 from geoseg.sensors import Band, QualityTable
 
 _CODES = {"CIRRUS": 2, "OPAQUE": 1}

@@ -1,7 +1,7 @@
 """Reading Sentinel-1 GRD: backscatter calibrated on the way and placed by its geolocation grid, and the incidence angle.
 
 sigma0 = max(DN² - noise, 0) / A²  with the product's tables of A (`sigmaNought`) and of thermal noise (ESA, MPC-0392): where the noise
-is more than what was measured the power is 0, and data. DN 0, and the border (`geoseg.scenes.borders`), are no data.
+is more than what was measured the power is 0, and data. DN 0, and the border (`geoseg.radar.borders`), are no data.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rasterio.windows import Window
 from geoseg.io.geotiff import Resampling
 from geoseg.io.opening import files_kept_open, gdal_env, opened, utm_epsg
 from geoseg.io.resample import Floats, Method, cell_mean, inside, sample
+from geoseg.radar.annotation import Channel, GrdProduct
+from geoseg.radar.borders import Border, find_border, no_border
+from geoseg.radar.geolocation import GeolocationGrid, Places
 from geoseg.raster import Raster
-from geoseg.scenes.borders import Border, find_border, no_border
-from geoseg.scenes.geolocation import GeolocationGrid, Places
-from geoseg.scenes.sentinel1 import Channel, GrdProduct
 from geoseg.sensors import Band
 
 _COARSER = 1.5

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
-from geoseg.scenes.lookup_tables import Floats, Noise
+from geoseg.radar.lookup_tables import Floats, Noise
 
 MOST = 1000
 """Lines or samples that the border is followed inwards, at most; SNAP's operator looks at 500."""
