@@ -47,8 +47,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "Band": "sensors",
     "Catalog": "scenes.catalog",
-    "compare_maps": "maps.difference",
-    "composite": "stacks.composite",
     "Confusion": "confusion",
     "DEFAULT_PACKAGE": "models.package",
     "GeosegError": "errors",
@@ -62,6 +60,8 @@ _HOMES = {
     "SENSORS": "sensors",
     "Scene": "scene",
     "Sensor": "sensors",
+    "compare_maps": "maps.difference",
+    "composite": "stacks.composite",
     "describe_scene": "scenes.describe",
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",

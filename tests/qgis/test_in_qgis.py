@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import command_line
+import geopandas
+import numpy as np
 import pytest
 import rasterio
+from command_line import write
+from packages import threshold_package
 from rasterio import Affine
+from scipy.ndimage import gaussian_filter
+from shapely.geometry import box
 
 from geoseg.legend import Legend, LegendClass
 
@@ -66,6 +75,38 @@ def test_codes_beyond_255_and_names_with_markup_come_through(write_folder):
 
 def test_file_names_with_unusual_characters_are_found(write_folder):
     seen = look(write_folder("EPSG:32630", UTM, name="S2A 50% off #1 & sön's"))
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders that the commands wrote: a map with zones and buildings, a mosaic of two, the difference between two."""
+    folder = tmp_path_factory.mktemp("made")
+    names = Legend.from_names(["land", "building"])
+    threshold_package(folder / "model", legend=names)
+    for number, (name, right, down) in enumerate((("first", 0, 0), ("second", 60, 20), ("later", 0, 0))):
+        noise = gaussian_filter(np.random.default_rng(number).normal(size=(120, 120)), 6)
+        numbers = np.clip(100 + 90 * noise / abs(noise).max(), 1, 199).astype(np.uint8)
+        write(folder / f"{name}.tif", fill=numbers, side=120, transform=command_line.UTM @ Affine.translation(right, down))
+    parcels = [box(500_100, 4_999_000, 500_500, 4_999_700), box(500_600, 4_999_100, 501_000, 4_999_900)]
+    geopandas.GeoDataFrame({"field": ["a", "b"]}, geometry=parcels, crs="EPSG:32632").to_file(folder / "parcels.gpkg")
+    zones = ["--zones", "parcels.gpkg"] if find_spec("exactextract") else []
+    for name in ("first", "second", "later"):
+        run_command(folder, "predict", f"{name}.tif", "--model", "model", "-o", name, "--scores", "--shape", "building", *zones)
+    run_command(folder, "mosaic", "first", "second", "-o", "mosaic")
+    run_command(folder, "diff", "first", "later", "-o", "difference")
+    return folder
+
+
+def run_command(folder: Path, *words: str) -> None:
+    program = "from geoseg.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["first", "mosaic", "difference"])
+def test_qgis_opens_what_the_commands_write(made, name):
+    seen = look(made / name)
     assert seen.returncode == 0, seen.stdout + seen.stderr
 
 
