@@ -66,6 +66,14 @@ def test_mosaic_of_one_map_is_that_map(tmp_path: Path, rule: str, left: float) -
     assert rule != "score" or np.array_equal(layer(made, "classes_scores"), read(one / "one_scores.tif"))
 
 
+def test_a_mosaic_without_polygons_has_all_else(tmp_path: Path) -> None:
+    one = write_map(tmp_path / "one", noise())
+    with_them, without = (join([one], tmp_path / name, polygons=polygons) for name, polygons in (("with", True), ("without", False)))
+    assert set(with_them.files) - set(without.files) == {"classes_polygons"}
+    assert {path.suffix for path in (tmp_path / "without").iterdir()} == {".tif", ".xml", ".qml", ".qgz", ".json"}
+    np.testing.assert_array_equal(layer(without, "classes"), layer(with_them, "classes"))
+
+
 def test_a_map_joined_with_itself_stays_and_agrees_everywhere(tmp_path: Path) -> None:
     one = write_map(tmp_path / "one", noise(), scores=scores_of(noise()))
     made = join([one, one], tmp_path / "out")

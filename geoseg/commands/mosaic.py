@@ -24,6 +24,9 @@ from geoseg.commands._words import needed
 )
 @click.option("--aoi", help="Vector file: map only this area.")
 @click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
+@click.option(
+    "--no-polygons", "polygons", flag_value=False, default=True, help="Trace no outlines: the memory is then the same for a country."
+)
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def mosaic(outs: tuple[str, ...], out: Path | None, overwrite: bool, as_json: bool, **given: Any) -> None:

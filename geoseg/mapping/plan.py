@@ -37,7 +37,7 @@ from geoseg.preprocess.terrain_correction import FittedCorrection
 from geoseg.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
 
-_PROCESS_MB = 320
+_PROCESS_MB = 360
 """Resident memory of the interpreter, GDAL and the runtime's libraries, before any pixel."""
 _CACHE_MB = (32.0, 768.0)
 """The least and the most that GDAL's block cache gets."""

@@ -60,7 +60,8 @@ def make_mosaic(
 
     Where several maps have a class for a pixel, the rule decides; no ground is counted twice. A pixel takes the nearest class of
     each map, and each class's mean score over the maps, interpolated between pixels. The memory for joining depends neither on
-    the extent nor on the number of maps, that for polygons on how many there are. All files are there in the end, or none.
+    the extent nor on the number of maps, that for polygons on how many there are; without them it is the same for a country. All
+    files are there in the end, or none.
 
     Raises InputError where the maps do not fit together and where results are there already, OutputError where they cannot
     be written.
@@ -71,7 +72,7 @@ def make_mosaic(
     name = out.resolve().name or "mosaic"
     _check_apart(maps, out)
     plan = plan_mosaic(maps, options)
-    names = mosaic_names(name, scores=bool(plan.scores))
+    names = mosaic_names(name, scores=bool(plan.scores), polygons=options.polygons)
     check_free(out, names.values(), overwrite=overwrite)
     with Staging(out) as folder:
         parts, done = folder / "parts", folder / "done"
@@ -148,6 +149,8 @@ def _finish(plan: MosaicPlan, parts: Path, paths: Mapping[str, Path]) -> None:
     write_cog(parts / "observations.tif", paths["observations"], kind="continuous")
     if plan.scores:
         write_cog(parts / "scores.tif", paths["classes_scores"], kind="continuous")
+    if "classes_polygons" not in paths:
+        return
     scores = parts / "scores.tif" if plan.scores else None
     polygons = trace_polygons(parts / "classes.tif", plan.legend, scores=scores)
     write_polygons(paths["classes_polygons"], polygons, style_qml=polygons_qml(plan.legend))

@@ -44,6 +44,8 @@ class MosaicOptions:
     """Vector file: only this area is mapped."""
     min_area_m2: float = 0.0
     """Smaller regions are merged into the neighbour with the longest shared edge, in raster and polygons alike."""
+    polygons: bool = True
+    """Also trace the outlines of the classes, which holds all of them in memory."""
 
     def __post_init__(self) -> None:
         if self.like is not None and (self.crs is not None or self.resolution is not None):

@@ -32,12 +32,13 @@ _METADATA = ("reason", "source", "observations")
 _MOST_PAIRS = 10
 
 
-def mosaic_names(name: str, *, scores: bool) -> dict[str, str]:
+def mosaic_names(name: str, *, scores: bool, polygons: bool = True) -> dict[str, str]:
     """What each result is → its file's name; side files (`.aux.xml`, `.qml`) go with their rasters."""
     names = {"classes": f"{name}_classes.tif"}
     if scores:
         names["classes_scores"] = f"{name}_scores.tif"
-    names["classes_polygons"] = f"{name}.gpkg"
+    if polygons:
+        names["classes_polygons"] = f"{name}.gpkg"
     names |= {kind: f"{name}_{kind}.tif" for kind in _METADATA}
     return names | {"project": f"{name}.qgz", "item": f"{name}.json"}
 
@@ -91,10 +92,9 @@ def write_mosaic_project(folder: Path, names: Mapping[str, str], plan: MosaicPla
     def layer(name: str, what: str, kind: Any, group: str, **more: Any) -> ProjectLayer:
         return ProjectLayer(name, folder / names[what], kind, group=group, **more)
 
-    layers = [
-        layer("classes: polygons", "classes_polygons", "polygons", "Map", legend=plan.legend, visible=False),
-        layer("classes", "classes", "classes", "Map", legend=plan.legend),
-    ]
+    layers = [layer("classes", "classes", "classes", "Map", legend=plan.legend)]
+    if "classes_polygons" in names:
+        layers.insert(0, layer("classes: polygons", "classes_polygons", "polygons", "Map", legend=plan.legend, visible=False))
     if "classes_scores" in names:
         kind = "score" if plan.calibrated else "uncalibrated score"
         layers += [
