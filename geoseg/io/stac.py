@@ -17,6 +17,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from geoseg.ground import horizontal, outline
+from geoseg.io.provenance import grid_fields
 from geoseg.legend import LegendClass
 
 STAC_VERSION = "1.1.0"
@@ -163,10 +164,7 @@ def map_item(
         **({"datetime": first} if first == last else {"datetime": None, "start_datetime": first, "end_datetime": last}),
         "created": _stamp(created),
         "title": title,
-        "proj:code": f"EPSG:{crs.epsg}" if crs.epsg else None,
-        "proj:wkt2": crs.proj.to_wkt(version="WKT2_2019"),
-        "proj:transform": list(geobox.affine)[:6],
-        "proj:shape": list(geobox.shape),
+        **grid_fields(geobox),
         "processing:software": dict(software),
         "processing:lineage": " ".join(command),
         **facts,

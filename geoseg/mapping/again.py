@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from geoseg.errors import InputError
+from geoseg.io.provenance import checksum
 from geoseg.io.stac import file_multihash
 from geoseg.mapping.make_map import Prediction, Progress, make_map
 from geoseg.mapping.plan import MapOptions
@@ -95,9 +95,7 @@ def _check_input(given: dict[str, Any]) -> None:
         raise InputError(
             f"{path} is no longer what the map was made from: it has {size} bytes, then {given['size']}; put the old file back"
         )
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != given["sha256"]:
+    if checksum(path) != given["sha256"]:
         raise InputError(f"{path} is no longer what the map was made from: its checksum differs; put the old file back")
 
 

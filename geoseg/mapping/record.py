@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
-from geoseg import __version__
 from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import areas_m2
+from geoseg.io.provenance import file_facts, software
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
 from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
@@ -48,23 +44,17 @@ class Run:
 
 def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]) -> Run:
     """All that must be known to make this map again."""
-    software = {name: version(name) for name in ("numpy", "rasterio", "shapely", "pyproj")}
-    software |= {
-        "geoseg": __version__,
-        "python": platform.python_version(),
-        "gdal": rasterio.__gdal_version__,
-        runtime.name: runtime.version,
-    }
+    versions = software() | {runtime.name: runtime.version}
     tags = {
-        "GEOSEG_VERSION": software["geoseg"],
+        "GEOSEG_VERSION": versions["geoseg"],
         "GEOSEG_MODEL": f"{plan.package.name} sha256:{plan.package.checksum}",
         "GEOSEG_SCENE": plan.scene.product_id or plan.scene.name,
         "GEOSEG_CLOUD_MODEL": _cloud_model(plan.options.cloud_model),
         "ATTRIBUTION": plan.scene.attribution,
     }
     given = {key: value for key, value in opened_with.items() if value is not None}
-    inputs = tuple(_input_facts(path) for path in input_files(plan))
-    return Run(command_line(plan, given), given, inputs, software, {key: value for key, value in tags.items() if value})
+    inputs = tuple(file_facts(path) for path in input_files(plan))
+    return Run(command_line(plan, given), given, inputs, versions, {key: value for key, value in tags.items() if value})
 
 
 def _cloud_model(path: str | None) -> str:
@@ -196,9 +186,3 @@ def _absolute(path: str) -> str:
     """A local path from the root, also one with a layer's name behind it; any other address as it is."""
     file, bar, layer = str(path).partition("|")
     return f"{Path(file).absolute()}{bar}{layer}" if Path(file).exists() else str(path)
-
-
-def _input_facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    return {"path": str(path.absolute()), "size": path.stat().st_size, "sha256": digest.hexdigest()}

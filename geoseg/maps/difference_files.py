@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,11 +15,11 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geoseg import __version__
 from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import class_profile, finish_class_map
 from geoseg.io.cog import RowWriter
 from geoseg.io.opening import gdal_env
+from geoseg.io.provenance import grid_fields, software
 from geoseg.io.qgis import ProjectLayer, write_project
 from geoseg.io.qgis_styles import polygons_qml
 from geoseg.io.stac import CLASSIFICATION, FILE, PROCESSING, PROJECTION, STAC_VERSION, file_asset, file_multihash, footprint
@@ -129,16 +128,8 @@ def write_difference_item(
         "datetime": _stamp(times[1] or created),
         "created": _stamp(created),
         "title": _title(pair),
-        "proj:code": f"EPSG:{geobox.crs.epsg}" if geobox.crs and geobox.crs.epsg else None,
-        "proj:wkt2": geobox.crs.proj.to_wkt(version="WKT2_2019") if geobox.crs else None,
-        "proj:transform": list(geobox.affine)[:6],
-        "proj:shape": list(geobox.shape),
-        "processing:software": {
-            "geoseg": __version__,
-            "python": platform.python_version(),
-            "rasterio": rasterio.__version__,
-            "gdal": rasterio.__gdal_version__,
-        },
+        **grid_fields(geobox),
+        "processing:software": software(),
         "geoseg:difference": {
             "before": _side_facts(pair.before),
             "after": _side_facts(pair.after),

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from geoseg import __version__
 from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import areas_m2
+from geoseg.io.provenance import file_facts, software
 from geoseg.io.qgis import ProjectLayer, write_project
 from geoseg.io.stac import file_asset, map_item
 from geoseg.maps.map_results import MapResult
@@ -152,7 +149,7 @@ def write_mosaic_item(
         created=created,
         title=f"Mosaic of {len(plan.maps)} maps: {name}",
         command=_command(plan, options),
-        software=_software(),
+        software=software(),
         facts=facts,
         assets=assets,
         links=[{"rel": "derived_from", "href": _relative(one.item, out)} for one in plan.maps if one.item is not None],
@@ -182,14 +179,8 @@ def _map_facts(label: str, one: MapResult) -> dict[str, Any]:
         "name": label,
         "time": _stamp(one.time),
         "model": one.model.get("name") if one.model else None,
-        "files": {what: _file_facts(path) for what, path in files.items() if path is not None},
+        "files": {what: file_facts(path) for what, path in files.items() if path is not None},
     }
-
-
-def _file_facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    return {"path": str(path.absolute()), "size": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _command(plan: MosaicPlan, options: MosaicOptions) -> list[str]:
@@ -197,14 +188,11 @@ def _command(plan: MosaicPlan, options: MosaicOptions) -> list[str]:
     words = ["geoseg", "mosaic", *(str(one.path) for one in plan.maps)]
     for option in dataclasses.fields(MosaicOptions):
         value = getattr(options, option.name)
-        if value != option.default:
+        if value is False:
+            words.append(f"--no-{option.name}")
+        elif value != option.default:
             words += [f"--{option.name.replace('_', '-')}", str(value)]
     return words
-
-
-def _software() -> dict[str, str]:
-    libraries = {name: version(name) for name in ("numpy", "rasterio", "shapely", "pyproj")}
-    return libraries | {"geoseg": __version__, "python": platform.python_version(), "gdal": rasterio.__gdal_version__}
 
 
 def _attribution(plan: MosaicPlan) -> str:

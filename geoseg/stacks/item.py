@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from odc.geo.geobox import GeoBox
 
-from geoseg import __version__
 from geoseg.io.atomic import atomic
+from geoseg.io.provenance import file_facts, grid_fields, software
 from geoseg.io.stac import FILE, PROCESSING, PROJECTION, STAC_VERSION, file_asset, footprint
 from geoseg.scene import Scene
 from geoseg.sensors import Band
@@ -59,8 +56,6 @@ def write_despeckled_item(path: Path, data: Path, *, geobox: GeoBox, scene: Scen
 
 def _write_item(path: Path, data: Path, *, geobox: GeoBox, what: str, bands: Sequence[Band], stated: Mapping[str, Any]) -> None:
     """Write an Item with these properties, and with what any raster on the grid has."""
-    crs = geobox.crs
-    assert crs is not None, "a scene has a CRS"
     geometry, bbox = footprint(geobox)
     asset = file_asset(data, folder=data.parent, media_type=_COG, title=what, roles=["data"])
     asset["bands"] = [{"name": band.role, "unit": band.unit} for band in bands]
@@ -73,16 +68,8 @@ def _write_item(path: Path, data: Path, *, geobox: GeoBox, what: str, bands: Seq
         "bbox": bbox,
         "properties": {
             "created": _stamp(datetime.now(UTC)),
-            "proj:code": f"EPSG:{crs.epsg}" if crs.epsg else None,
-            "proj:wkt2": crs.proj.to_wkt(version="WKT2_2019"),
-            "proj:transform": list(geobox.affine)[:6],
-            "proj:shape": list(geobox.shape),
-            "processing:software": {
-                "geoseg": __version__,
-                "python": platform.python_version(),
-                "rasterio": rasterio.__version__,
-                "gdal": rasterio.__gdal_version__,
-            },
+            **grid_fields(geobox),
+            "processing:software": software(),
             **stated,
         },
         "links": [],
@@ -101,17 +88,8 @@ def input_facts(scene: Scene) -> dict[str, Any]:
         "sensor": scene.sensor.name,
         "processing_baseline": scene.processing_baseline,
         "datetime": _stamp(scene.time) if scene.time else None,
-        "files": [_file_facts(Path(path)) for path in paths if Path(path).is_file()],
+        "files": [file_facts(Path(path), most_bytes=_CHEAP_BYTES) for path in paths if Path(path).is_file()],
     }
-
-
-def _file_facts(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    facts: dict[str, Any] = {"path": str(path.absolute()), "size": size}
-    if size <= _CHEAP_BYTES:
-        with path.open("rb") as stream:
-            facts["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return facts
 
 
 def _stamp(moment: datetime) -> str:
