@@ -50,27 +50,34 @@ def main() -> None:
         if "" in sys.argv[1:]:
             raise InputError("one of the words given is empty, perhaps by a shell variable that is not set; fill it or leave it out")
         code = cli(prog_name="geoseg", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        code = _failed("stopped; nothing unfinished was kept, but a training goes on from its last epoch with --resume", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        kept = _notes(error) or "nothing unfinished was kept, but a training goes on from its last epoch with --resume"
+        code = _failed(f"stopped; {kept}", INTERRUPTED)
     except click.ClickException as error:
         code = _failed(f"geoseg: {_usage(error)}", error.exit_code)
     except GeosegError as error:
-        code = _failed(f"geoseg: {error}", error.exit_code, debug=debug)
-    except MemoryError:
+        code = _failed(f"geoseg: {error}", error.exit_code, debug=debug, notes=_notes(error))
+    except MemoryError as error:
         sentence = "geoseg: the memory of this machine does not suffice; close other programs, or map a part with --aoi"
-        code = _failed(sentence, 1, debug=debug)
+        code = _failed(sentence, 1, debug=debug, notes=_notes(error))
     except Exception as error:
         said = " ".join(str(error).split())
         sentence = f"geoseg: unexpected error, please report it ({type(error).__name__}: {said}); geoseg --debug ... shows where"
-        code = _failed(sentence, 1, debug=debug)
+        code = _failed(sentence, 1, debug=debug, notes=_notes(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _failed(sentence: str, code: int, *, debug: bool = False) -> int:
+def _failed(sentence: str, code: int, *, debug: bool = False, notes: str = "") -> int:
     if debug:
         traceback.print_exc()
-    click.echo(sentence, err=True)
+    click.echo(f"{sentence}; {notes}" if notes else sentence, err=True)
     return code
+
+
+def _notes(error: BaseException) -> str:
+    """What is kept of the work, where something is."""
+    noted = error.__context__ if isinstance(error, click.Abort) else error  # click's own way of saying that the user stopped it
+    return "; ".join(getattr(noted, "__notes__", ()))
 
 
 def _usage(error: click.ClickException) -> str:

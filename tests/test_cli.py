@@ -59,7 +59,7 @@ def test_predict_gives_programs_json_lines_that_end_in_the_result(geoseg):
     ran = geoseg(*PREDICT, "-o", "out", "--json")
     *progress, result = (json.loads(line, parse_constant=pytest.fail) for line in ran.out.splitlines())
     assert (ran.code, ran.err) == (0, "")
-    assert progress[-1] == {"event": "progress", "scene": "scene", "done": 60, "total": 60}
+    assert progress[-1] == {"event": "progress", "scene": "scene", "done": 3600, "total": 3600}
     assert result["event"] == "result"
     assert result["summary"]["observed_share"] == 1
     assert all(Path(path).is_file() for path in result["files"].values())

@@ -16,13 +16,15 @@ SETTINGS = [(64, 0, 32), (64, 16, 8), (64, 32, 32), (64, 50, 2), (96, 31, 16), (
 
 
 def blended(plan, value):
-    blender = RowBlender(plan, channels=1)
-    rows = []
-    for i in range(len(plan.row_origins)):
-        for j in range(len(plan.col_origins)):
-            blender.add(j, value(plan.row_origins[i], plan.col_origins[j]))
-        rows.append(blender.finish(i))
-    return np.concatenate(rows, axis=1)
+    whole = np.full((1, *plan.shape), np.nan, np.float32)
+    for panel in plan.panels:
+        blender = RowBlender(plan, panel, channels=1)
+        for i in range(len(plan.row_origins)):
+            for j in panel.tile_cols:
+                blender.add(j, value(plan.row_origins[i], plan.col_origins[j]))
+            whole[:, plan.finished_rows(i), panel.cols] = blender.finished(i)
+            blender.move_on(i)
+    return whole
 
 
 @pytest.mark.parametrize("shape", SHAPES)

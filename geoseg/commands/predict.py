@@ -59,7 +59,9 @@ SOME_FAILED = 3
 @click.option("--cloud-model", help="Model package that maps cloud and shadow first; what it finds is masked.")
 @click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
 @click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
+@click.option("--no-polygons", "polygons", flag_value=False, default=True, help="Write no outlines of the map's regions.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--resume", is_flag=True, help="Go on with a map that was stopped; begin it where there is none.")
 @click.option("--dry-run", is_flag=True, help="Say tiles, memory, disk and time; map nothing.")
 @click.option("--again", type=click.Path(path_type=Path), help="Make the map of this STAC Item again, or say what differs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
@@ -97,7 +99,7 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
 
     opening = {name: given.pop(name) for name in SCENE_WORDS}
     dates = given.pop("dates")
-    overwrite, dry_run, series = (given.pop(name) for name in ("overwrite", "dry_run", "series"))
+    overwrite, resume, dry_run, series = (given.pop(name) for name in ("overwrite", "resume", "dry_run", "series"))
     given["batch"] = _batch(given["batch"])
     given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
     options, package = MapOptions(**given), ModelPackage.open(model)
@@ -114,7 +116,7 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
             print_plan(plan_map(scene, package, options), as_json=as_json)
             return
         with progress_bar(scene.name, as_json=as_json) as progress:
-            made = make_map(scene, package, out, options=options, overwrite=overwrite, opened_with=opened_with, progress=progress)
+            made = make_map(scene, package, out, options=options, overwrite=overwrite, resume=resume, opened_with=opened_with, progress=progress)
         print_prediction(made, as_json=as_json)
 
     return map_one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from geoseg.legend import Legend
 SCORE_STEPS = 250
 """A score of 1 is stored as this; the scale tag says so."""
 _NO_SCORE = 255
+_CACHED_ROWS = 16
 _KINDS = {True: "score of ", False: "uncalibrated score of "}
 """What a band's name begins with, by whether its scores are calibrated."""
 
@@ -66,6 +68,27 @@ def score_profile(legend: Legend, *, calibrated: bool) -> dict[str, Any]:
 
 def stored_scores(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Scores from 0 to 1 (class, row, col) as such a raster holds them; no score where not `observed` (row, col)."""
-    steps = np.rint(np.clip(scores, 0, 1) * SCORE_STEPS).astype(np.uint8)
+    steps = np.empty(scores.shape, np.uint8)
+    for rows in _few_rows(scores.shape[1]):
+        for plane, stored in zip(scores[:, rows], steps[:, rows], strict=True):
+            stored[:] = np.rint(np.clip(plane, 0, 1) * np.float32(SCORE_STEPS))
     steps[:, ~observed] = _NO_SCORE
     return steps
+
+
+def best_class(scores: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
+    """(row, col) place of the highest of (class, row, col) scores; the first of equal ones."""
+    kind = np.uint8 if len(scores) <= 256 else np.uint16
+    best = np.zeros(scores.shape[1:], kind)
+    for rows in _few_rows(scores.shape[1]):
+        here, highest = best[rows], scores[0, rows].copy()
+        for index, plane in enumerate(scores[1:, rows], 1):
+            higher = (plane > highest).astype(kind)
+            here += higher * (kind(index) - here)  # arithmetic takes a tenth of the time of assigning where a mask is True
+            np.maximum(highest, plane, out=highest)
+    return best
+
+
+def _few_rows(height: int) -> Iterator[slice]:
+    """All rows, so few at once that they stay in the processor's cache."""
+    return (slice(top, top + _CACHED_ROWS) for top in range(0, height, _CACHED_ROWS))

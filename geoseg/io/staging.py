@@ -61,6 +61,17 @@ class Staging:
                 folder.rmdir()
 
 
+def fresh_folder(folder: Path) -> Path:
+    """The same folder, new and empty."""
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    return folder
+
+
 def move_results(done: Path, out: Path, *, last: str) -> None:
     """Rename every finished file into its place; the Item, which vouches for the others, comes last.
 
@@ -69,7 +80,7 @@ def move_results(done: Path, out: Path, *, last: str) -> None:
     files: Sequence[Path] = sorted(done.iterdir(), key=lambda path: path.name == last)
     before = done.with_name("before")
     try:
-        before.mkdir()
+        before.mkdir(exist_ok=True)
         for path in files:
             place = out / path.name
             if place.is_file():

@@ -5,37 +5,44 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.mapping.tiles import TilePlan
+from geoseg.mapping.tiles import Panel, TilePlan
 
 
 class RowBlender:
     """Adds up the tiles' scores, each with its share, and hands out the pixel rows that are finished.
 
-    Holds (channel, tile, col) float32. Rows of tiles are added from the top; within a row the order does not matter
-    but for rounding. The shares sum to one, so nothing is divided.
+    Holds (channel, tile, col) float32 of one panel. Rows of tiles are added from the top, within a row from the left: every
+    pixel's sum runs in the same order, whichever panel it lies in and wherever the work began, so that its bits are the same.
+    The shares sum to one, so nothing is divided.
     """
 
-    def __init__(self, plan: TilePlan, channels: int) -> None:
-        self._plan = plan
-        self._sums = np.zeros((channels, plan.tile, plan.shape[1]), np.float32)
-        self._col_weights = [plan.col_weights(tile_col) for tile_col in range(len(plan.col_origins))]
-        self._row_weights = plan.row_weights(0)
+    def __init__(self, plan: TilePlan, panel: Panel, channels: int, *, first_tile_row: int = 0) -> None:
+        self._plan, self._cols = plan, panel.cols
+        self._sums = np.zeros((channels, plan.tile, panel.cols.stop - panel.cols.start), np.float32)
+        self._col_weights = {tile_col: plan.col_weights(tile_col) for tile_col in panel.tile_cols}
+        self._row_weights = plan.row_weights(first_tile_row)
 
     def add(self, tile_col: int, scores: NDArray[np.float32]) -> None:
-        """Add the scores, (channel, tile, tile), of one tile of the present row; its part beyond the grid is dropped."""
-        start = self._plan.col_origins[tile_col]
-        inside = min(self._plan.tile, self._plan.shape[1] - start)
-        share = self._row_weights[:, None] * self._col_weights[tile_col][None, :inside]
-        self._sums[:, :, start : start + inside] += scores[:, :, :inside] * share
+        """Add the scores, (channel, tile, tile), of one tile of the present row; its part beyond the panel is dropped."""
+        origin = self._plan.col_origins[tile_col]
+        first, stop = max(origin, self._cols.start), min(origin + self._plan.tile, self._cols.stop)
+        inside = slice(first - origin, stop - origin)
+        share = self._row_weights[:, None] * self._col_weights[tile_col][None, inside]
+        held = self._sums[:, :, first - self._cols.start : stop - self._cols.start]
+        for channel, plane in zip(held, scores, strict=True):  # plane by plane, which stays in the processor's cache
+            channel += plane[:, inside] * share
 
-    def finish(self, tile_row: int) -> NDArray[np.float32]:
-        """(channel, row, col) scores of `plan.finished_rows(tile_row)`; then moves on to the next row of tiles."""
+    def finished(self, tile_row: int) -> NDArray[np.float32]:
+        """(channel, row, col) scores of `plan.finished_rows(tile_row)`: a view, good until `move_on`."""
+        rows = self._plan.finished_rows(tile_row)
+        return self._sums[:, : rows.stop - rows.start]
+
+    def move_on(self, tile_row: int) -> None:
+        """Drop the rows that this row of tiles finished, and take the tiles of the next."""
         rows = self._plan.finished_rows(tile_row)
         height = rows.stop - rows.start
-        finished = self._sums[:, :height].copy()
         if height < self._plan.tile:
             self._sums[:, :-height] = self._sums[:, height:]
         self._sums[:, -height:] = 0
         if tile_row + 1 < len(self._plan.row_origins):
             self._row_weights = self._plan.row_weights(tile_row + 1)
-        return finished

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoseg.errors import InputError, PackageError
-from geoseg.io.class_maps import class_profile
-from geoseg.io.cog import RowWriter
 from geoseg.io.opening import gdal_env
 from geoseg.layers.masks import MASK, masking_names, with_mask
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
-from geoseg.mapping.rows import Area, finished_rows
+from geoseg.mapping.rasters import Parts, join_strips, write_strips
+from geoseg.mapping.rows import finished_strips
 from geoseg.mapping.runtimes import open_runtime
+from geoseg.mapping.windows import Area
 from geoseg.models.package import ModelPackage, Output
 
 _SHARED = ("aoi", "exclude", "runtime", "threads")
@@ -33,24 +33,20 @@ def plan_clouds(plan: MapPlan) -> MapPlan | None:
         raise InputError("both --mask and --cloud-model were given; leave one out")
     package = ModelPackage.open(path)
     _cloud_output(package)
-    options = replace(MapOptions(picture=False, mask_classes=()), **{name: getattr(plan.options, name) for name in _SHARED})
+    options = replace(MapOptions(picture=False, polygons=False, mask_classes=()), **{name: getattr(plan.options, name) for name in _SHARED})
     return plan_map(plan.scene, package, options)
 
 
 def masked_by_clouds(plan: MapPlan, clouds: MapPlan, folder: Path, area: Area) -> MapPlan:
     """The same plan with its scene masked by a cloud map, which is written into `folder`; clouds are mapped inside `area` only."""
-    path, output = folder / "clouds.tif", _cloud_output(clouds.package)
-    runtime = open_runtime(clouds.package, clouds.options.runtime, threads=clouds.options.threads)
-    with (
-        gdal_env(clouds.cache_mb),
-        RowWriter(path, clouds.geobox, **class_profile(output.legend)) as file,
-        closing(finished_rows(clouds, runtime, area)) as rows,
-    ):
-        for finished in rows:
-            classes = finished.scores[output.name].argmax(axis=0)
-            file.append(output.legend.to_codes(classes, finished.observed)[None])
+    parts, output = Parts(folder / "clouds", clouds), _cloud_output(clouds.package)
+    runtime = open_runtime(clouds.package, clouds.options.runtime, threads=1)
+    with gdal_env(clouds.cache_mb), closing(finished_strips(clouds, runtime, area)) as strips:
+        for _ in write_strips(parts, strips):
+            pass
+    join_strips(parts, {})
     told = tuple(f"cloud model: {warning}" for warning in clouds.warnings if warning not in plan.warnings)
-    return replace(plan, scene=with_mask(plan.scene, path), warnings=(*plan.warnings, *told))
+    return replace(plan, scene=with_mask(plan.scene, parts.path(output.name)), warnings=(*plan.warnings, *told))
 
 
 def _cloud_output(package: ModelPackage) -> Output:

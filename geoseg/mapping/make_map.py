@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,23 +13,27 @@ from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
 from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml
-from geoseg.io.staging import Staging, check_free, move_results
+from geoseg.io.staging import check_free, fresh_folder, move_results
 from geoseg.io.vectors import read_area, write_polygons
+from geoseg.io.working import WorkingFolder
 from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
+from geoseg.mapping.journal import Journal
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import finish_polygons
-from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, write_parts
-from geoseg.mapping.record import describe_run, summarise, write_item
+from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, join_strips, write_strips
+from geoseg.mapping.record import describe_run, plan_facts, read_summary, summarise, write_item
 from geoseg.mapping.results import result_names
-from geoseg.mapping.rows import Area, FinishedRows, finished_rows
-from geoseg.mapping.runtimes import open_runtime
+from geoseg.mapping.rows import finished_strips
+from geoseg.mapping.runtimes import Runtime, open_runtime
 from geoseg.mapping.show import write_map_project
+from geoseg.mapping.windows import Area
 from geoseg.mapping.zones import finish_zones, planned_zones
+from geoseg.maps.zones import Zones
 from geoseg.models.package import ModelPackage, Output
 from geoseg.scene import Scene
 
 Progress = Callable[[int, int], None]
-"""Called with the finished and with all pixel rows."""
+"""Called with the finished and with all pixels."""
 
 
 @dataclass(frozen=True)
@@ -53,50 +57,79 @@ def make_map(
     *,
     options: MapOptions | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     opened_with: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """Map `scene` with `package` and write the results into the folder `out`.
 
-    All files are finished in a folder beside their place and then renamed, the Item last: after an error, or when the
-    user stops it, nothing of this map is there. `opened_with` are the arguments of `open_scene`, kept so that the map can be
-    made again. Raises InputError where scene, package and options do not fit or results are there already, and OutputError
-    where they cannot be written.
+    All files are finished in a hidden folder beside their place and then renamed, the Item last. Finished strips are kept there
+    with a journal: after the user or the system stopped it, even in the middle of a write, `resume` goes on with an unfinished
+    map, and its pixels and polygons are those of one that was never stopped. `opened_with` are the arguments of `open_scene`, kept
+    so that the map can be made again.
+
+    Raises InputError where scene, package and options do not fit, where results or an unfinished map are there already, or what
+    was begun with is no longer the same; OutputError where the results cannot be written.
     """
     began = time.perf_counter()
     plan = plan_map(scene, package, options or MapOptions())
     names = result_names(plan)
-    check_free(out, names.values(), overwrite=overwrite)
     area, zones = _area(plan), planned_zones(plan)
     clouds = plan_clouds(plan)
-    runtime = open_runtime(package, plan.options.runtime, threads=plan.options.threads)
+    runtime = open_runtime(package, plan.options.runtime, threads=1)
     run = describe_run(plan, runtime, opened_with or {})
-    with Staging(out) as folder:
-        if clouds is not None:
-            plan = masked_by_clouds(plan, clouds, folder / "parts", _area(clouds))
-        parts = Parts(folder / "parts", plan)
-        done = folder / "done"
-        with gdal_env(plan.cache_mb), closing(finished_rows(plan, runtime, area)) as rows:  # closes the scene's files, too
-            observed = write_parts(parts, _told(rows, plan, progress), run.tags)
-        if not observed:
-            raise SceneError(_nothing_seen(plan))
-        buildings: list[dict[str, Any]] = []
-        found_zones: dict[str, dict[str, int]] = {}
-        for output in package.outputs:
-            buildings += _finish_output(parts, output, {what: done / name for what, name in names.items()})
-            if zones is not None and output.kind == "classes":
-                found_zones[output.name] = finish_zones(parts, output, zones, done / names[f"{output.name}_zones"])
-        finish_reason(parts, done / names["reason"])
-        if "image" in names:
-            write_cog(parts.path("image"), done / names["image"], kind="picture")
-        if plan.held_out is not None:
-            write_polygons(done / names["held_out"], plan.held_out, style_qml=outlines_qml())
-        write_map_project(done, names, plan)
-        summary = summarise(parts, seconds=time.perf_counter() - began) | {"buildings": buildings, "zones": found_zones}
-        write_item(done, names, plan, run, summary)
+    check_free(out, () if resume else names.values(), overwrite=overwrite)
+    with WorkingFolder(out, scene.name) as work:
+        journal = Journal.open(work, plan_facts(plan, run), len(plan.tiles.strips), resume=resume, overwrite=overwrite)
+        done = work.path / "done"
+        if not journal.placing:
+            check_free(out, names.values(), overwrite=overwrite)
+            if clouds is not None:
+                plan = masked_by_clouds(plan, clouds, work.path, _area(clouds))
+            parts = Parts(work.path / "parts", plan)
+            _write_strips(parts, journal, runtime, area, progress)
+            join_strips(parts, run.tags)
+            summary = _finish(parts, fresh_folder(done), names, zones)
+            seconds = time.perf_counter() - began
+            summary |= {"seconds": seconds, "megapixels_per_second": plan.pixels / 1e6 / seconds}
+            write_item(done, names, plan, run, summary)
+            journal.place()
         move_results(done, out, last=names["item"])
     files = {what: out / name for what, name in names.items()}
-    return Prediction(out, scene.name, files, package, summary, plan.warnings)
+    return Prediction(out, scene.name, files, package, read_summary(files["item"]), plan.warnings)
+
+
+def _write_strips(parts: Parts, journal: Journal, runtime: Runtime, area: Area, progress: Progress | None) -> None:
+    """Compute and write the strips that the journal does not have, and say how far the map is after each."""
+    plan, strips = parts.plan, parts.plan.tiles.strips
+    missing = [strip for strip in strips if strip.number not in journal.finished]
+    done = sum(strip.pixels for strip in strips) - sum(strip.pixels for strip in missing)
+    with gdal_env(plan.cache_mb), closing(finished_strips(plan, runtime, area, missing)) as finished:  # closes the scene's files, too
+        for facts in write_strips(parts, finished):
+            journal.add(facts)
+            done += strips[facts.number].pixels
+            if progress is not None:
+                progress(done, plan.pixels)
+    if not any(facts.observed for facts in journal.finished.values()):
+        raise SceneError(_nothing_seen(plan))
+
+
+def _finish(parts: Parts, done: Path, names: Mapping[str, str], zones: Zones | None) -> dict[str, Any]:
+    """From joined parts to all results but the Item, in the folder `done`; returns the map in figures."""
+    plan = parts.plan
+    buildings: list[dict[str, Any]] = []
+    found_zones: dict[str, dict[str, int]] = {}
+    for output in plan.package.outputs:
+        buildings += _finish_output(parts, output, {what: done / name for what, name in names.items()})
+        if zones is not None and output.kind == "classes":
+            found_zones[output.name] = finish_zones(parts, output, zones, done / names[f"{output.name}_zones"])
+    finish_reason(parts, done / names["reason"])
+    if "image" in names:
+        write_cog(parts.path("image"), done / names["image"], kind="picture")
+    if plan.held_out is not None:
+        write_polygons(done / names["held_out"], plan.held_out, style_qml=outlines_qml())
+    write_map_project(done, names, plan)
+    return summarise(parts) | {"buildings": buildings, "zones": found_zones}
 
 
 def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -107,6 +140,8 @@ def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> l
     finish_classes(parts, output, paths[output.name])
     if f"{output.name}_scores" in paths:
         write_cog(parts.path(f"{output.name}_scores"), paths[f"{output.name}_scores"], kind="continuous")
+    if f"{output.name}_polygons" not in paths:
+        return []
     return finish_polygons(parts, output, paths[f"{output.name}_polygons"])
 
 
@@ -122,13 +157,3 @@ def _area(plan: MapPlan) -> Area:
     inside = None if options.aoi is None else read_area(options.aoi, geobox.crs, near=geobox)
     outside = None if options.exclude is None else read_area(options.exclude, geobox.crs, near=geobox, must_touch=False)
     return Area(inside, outside)
-
-
-def _told(rows: Iterable[FinishedRows], plan: MapPlan, progress: Progress | None) -> Iterator[FinishedRows]:
-    """The same rows; says how far it is after each."""
-    done = 0
-    for finished in rows:
-        yield finished
-        done += finished.reason.shape[0]
-        if progress is not None:
-            progress(done, plan.geobox.shape[0])

@@ -25,6 +25,7 @@ from geoseg.layers.light import fit_light
 from geoseg.layers.masks import mask_roles
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.picture import stretch_limits
+from geoseg.mapping.pipeline import usable_processors
 from geoseg.mapping.runtimes import RuntimeName
 from geoseg.mapping.shapes import building_shapes, check_shape
 from geoseg.mapping.tiles import TilePlan, plan_tiles
@@ -46,6 +47,10 @@ _COMPUTED_MB = 80.0
 _LITTLE_KEPT = 0.1
 """Blocks that two strips share are decoded again rather than kept if they are fewer than this share of what is read at once."""
 _SAMPLING_CACHE_MB = 128
+_PANEL_MB = 500
+"""What the columns that are mapped at once may hold."""
+_LEAST_TILES = 12
+"""A panel is at least this many tiles wide."""
 READ_ROWS = 512
 """Rows of the map that are read at once."""
 
@@ -79,7 +84,7 @@ class MapOptions:
     runtime: RuntimeName = "onnx"
     """`onnx` or `torch`."""
     threads: int | None = None
-    """Threads of the runtime; None leaves it to the runtime."""
+    """Processor threads that run the network, each on tiles of its own; None takes all that this process may use."""
     resolution: float | None = None
     """Pixel size of the map in units of its CRS; None keeps the finest band's."""
     crs: str | None = None
@@ -94,6 +99,8 @@ class MapOptions:
     """Masked ground is grown by this many metres."""
     picture: bool = True
     """Also write a picture of the scene in true or false colour."""
+    polygons: bool = True
+    """Also write the outlines of the class map's regions."""
 
     def __post_init__(self) -> None:
         for name in ("min_area_m2", "simplify_m", "mask_grow_m"):
@@ -101,6 +108,8 @@ class MapOptions:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(self, name)}; expected 0 or more")
         if self.shape is not None:
             check_shape(self.shape)
+            if not self.polygons:
+                raise InputError("--shape squares outlines and --no-polygons writes none; leave one out")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise InputError("--like already states the grid; leave --crs and --resolution out")
         if self.resolution is not None and not 0 < self.resolution < float("inf"):
@@ -145,6 +154,22 @@ class MapPlan:
         return needed_roles(self.package.preparation, self.correction)
 
     @property
+    def pixels(self) -> int:
+        """How many pixels the map has."""
+        return self.geobox.shape[0] * self.geobox.shape[1]
+
+    @property
+    def workers(self) -> int:
+        """Threads that run the network, each on tiles of its own."""
+        return min(self.options.threads or usable_processors(), len(self.tiles))
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether the score of every class is kept on disk until the map is finished: the results need it."""
+        options = self.options
+        return options.scores or options.polygons or options.zones is not None
+
+    @property
     def halo(self) -> int:
         """Pixels of context around a window that make its preparation exact."""
         return max(halo(self.package.preparation), int(np.ceil(max(self.grow_pixels))) if self.quality_roles else 0)
@@ -177,11 +202,9 @@ class MapPlan:
 
     def memory_mb(self) -> float:
         """Estimate of the peak resident memory in MB; depends on width and tile, not on height."""
-        read = len(self.read_roles)
-        planes = sum(output.planes for output in self.package.outputs)
-        strip = (self.tiles.tile + 2 * self.halo) * self.geobox.shape[1]
-        network = 8 * len(self.package.onnx) + self.batch * self.tiles.tile**2 * 4 * 128
-        held = strip * (read * 9 + len(self.package.preparation.channels) * 8 + planes * 12)
+        width = max(panel.cols.stop - panel.cols.start for panel in self.tiles.panels) + self.tiles.tile
+        network = 8 * len(self.package.onnx) + self.workers * self.batch * self.tiles.tile**2 * 4 * 128
+        held = width * _column_bytes(self.package, self.options) + min(READ_ROWS, self.geobox.shape[0]) * width * len(self.read_roles) * 9
         return float(_PROCESS_MB + self.cache_mb + (held + network) / 1e6)
 
     def disk_mb(self) -> float:
@@ -215,7 +238,8 @@ def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPl
     warnings = [*scene.warnings, *fit, *(_cloudy(scene) if options.cloud_model is None else ())]
     geobox = _averaged(asked, package, options)
     overlap = package.overlap if options.overlap is None else options.overlap
-    tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride)
+    widest = _widest_panel(package, options)
+    tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride, widest_panel=widest)
     height, width = pixel_size_m(geobox)
     grow = (options.mask_grow_m / height, options.mask_grow_m / width)
     if max(grow) > _MOST_GROWN_PIXELS:
@@ -236,6 +260,19 @@ def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPl
         light.correction,
         stretch_limits(scene, picture) if picture else None,
     )
+
+
+def _column_bytes(package: ModelPackage, options: MapOptions) -> int:
+    """What one pixel column of a panel holds in memory: two windows, the sums of scores, and two finished strips."""
+    planes = sum(output.planes for output in package.outputs)
+    shown = 4 * options.picture
+    return package.tile * (2 * (4 * len(package.preparation.channels) + 1 + shown) + 4 * planes + 2 * (2 + planes + shown))
+
+
+def _widest_panel(package: ModelPackage, options: MapOptions) -> int:
+    """Pixel columns that are mapped at once: as many as the memory for them allows, and so many tiles that few are computed twice."""
+    columns = int(_PANEL_MB * 1e6 / _column_bytes(package, options))
+    return max(columns, _LEAST_TILES * package.tile)
 
 
 def output_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:

@@ -1,9 +1,8 @@
-"""The rasters of a map, written row by row as they are finished, and turned into cloud optimised GeoTIFFs at the end."""
+"""The rasters of a map: strips written as parts when they are finished, joined and turned into cloud optimised GeoTIFFs at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.io.class_maps import class_profile, finish_class_map
-from geoseg.io.cog import RowWriter
-from geoseg.io.score_files import score_profile, stored_scores
+from geoseg.io.opening import gdal_env
+from geoseg.io.part_files import Part, RasterForm, write_parts, write_vrt
+from geoseg.io.score_files import best_class, score_profile, stored_scores
+from geoseg.mapping.journal import StripFacts
+from geoseg.mapping.pipeline import one_behind
 from geoseg.mapping.plan import MapPlan
-from geoseg.mapping.rows import FinishedRows
+from geoseg.mapping.rows import FinishedStrip
 from geoseg.models.package import Output
 from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
@@ -23,42 +25,42 @@ from geoseg.preprocess.quality import REASON_LEGEND
 
 @dataclass(frozen=True)
 class Parts:
-    """The unfinished rasters of a map, plain tiled GeoTIFFs in one folder."""
+    """The unfinished rasters of a map, in one folder."""
 
     folder: Path
     plan: MapPlan
 
     def path(self, name: str) -> Path:
-        """Where the part of this name lies."""
+        """Where the raster of this name can be read as a whole, once the strips are joined; changed ones stand in for them."""
+        changed = self.changed(name)
+        return changed if changed.exists() else self.folder / f"{name}.vrt"
+
+    def changed(self, name: str) -> Path:
+        """Where a raster goes that takes the place of the one made of strips."""
         return self.folder / f"{name}.tif"
 
+    def strip(self, number: int) -> Path:
+        """The folder of a strip's files."""
+        return self.folder / f"{number:06d}"
 
-def write_parts(parts: Parts, rows: Iterable[FinishedRows], tags: Mapping[str, str]) -> int:
-    """Write all rows into parts: one per output, the scores of each, the reasons and the picture; return the observed pixels."""
-    plan, observed = parts.plan, 0
-    with ExitStack() as stack:
 
-        def begin(name: str, **profile: Any) -> RowWriter:
-            profile["tags"] = {**tags, **profile.get("tags", {})}
-            return stack.enter_context(RowWriter(parts.path(name), plan.geobox, **profile))
+def write_strips(parts: Parts, strips: Iterable[FinishedStrip]) -> Iterator[StripFacts]:
+    """Write each strip's parts, in a thread of its own while the next strip is made; say of each when it is on the disk."""
 
-        maps = {output.name: begin(output.name, **_map_profile(output)) for output in plan.package.outputs}
-        scores = {
-            output.name: begin(f"{output.name}_scores", **score_profile(output.legend, calibrated=output.calibrated))
-            for output in _with_scores(plan)
-        }
-        reason = begin("reason", **class_profile(REASON_LEGEND))
-        picture = begin("image", count=4, dtype=np.uint8, picture=True) if plan.picture_roles else None
-        for finished in rows:
-            observed += int(finished.observed.sum())
-            for output in plan.package.outputs:
-                maps[output.name].append(_map_rows(output, finished))
-                if output.name in scores:
-                    scores[output.name].append(stored_scores(finished.scores[output.name], finished.observed))
-            reason.append(finished.reason[np.newaxis])
-            if picture is not None and finished.picture is not None:
-                picture.append(finished.picture)
-    return observed
+    def write(strip: tuple[int, int, dict[str, NDArray[Any]]]) -> StripFacts:
+        number, observed, rasters = strip
+        with gdal_env(parts.plan.cache_mb):
+            return StripFacts(number, observed, write_parts(parts.strip(number), rasters))
+
+    rasters = ((one.strip.number, int(one.observed.sum()), dict(_strip_rasters(parts.plan, one))) for one in strips)
+    return one_behind(write, rasters)
+
+
+def join_strips(parts: Parts, tags: Mapping[str, str]) -> None:
+    """Make one raster of each kind from the parts of all strips; `tags` go into each."""
+    for name, form in _forms(parts.plan).items():
+        pieces = (Part(parts.strip(strip.number) / f"{name}.tif", strip.rows, strip.panel.cols) for strip in parts.plan.tiles.strips)
+        write_vrt(parts.folder / f"{name}.vrt", parts.plan.geobox, RasterForm(**form | {"tags": {**tags, **form.get("tags", {})}}), pieces)
 
 
 def finish_classes(parts: Parts, output: Output, out: Path) -> None:
@@ -66,12 +68,12 @@ def finish_classes(parts: Parts, output: Output, out: Path) -> None:
 
     The part is sieved with it, so that polygons are traced from what is written.
     """
-    part, options = parts.path(output.name), parts.plan.options
+    options = parts.plan.options
     if options.min_area_m2 > 0:
-        sieved = parts.path(f"{output.name}_sieved")
-        sieve(part, sieved, legend=output.legend, min_area_m2=options.min_area_m2)
-        sieved.replace(part)
-    finish_class_map(part, out, output.legend)
+        sieved = parts.changed(f"{output.name}_sieved")
+        sieve(parts.path(output.name), sieved, legend=output.legend, min_area_m2=options.min_area_m2)
+        sieved.replace(parts.changed(output.name))
+    finish_class_map(parts.path(output.name), out, output.legend)
 
 
 def finish_reason(parts: Parts, out: Path) -> None:
@@ -79,20 +81,35 @@ def finish_reason(parts: Parts, out: Path) -> None:
     finish_class_map(parts.path("reason"), out, REASON_LEGEND)
 
 
-def _with_scores(plan: MapPlan) -> tuple[Output, ...]:
-    """Class outputs; their scores are always written as parts, because polygons state their mean score."""
-    return tuple(output for output in plan.package.outputs if output.kind == "classes")
+def _forms(plan: MapPlan) -> dict[str, dict[str, Any]]:
+    """What each raster of this map is beside its pixels, by its name."""
+    forms: dict[str, dict[str, Any]] = {"reason": class_profile(REASON_LEGEND)}
+    for output in plan.package.outputs:
+        if output.kind == "classes":
+            forms[output.name] = class_profile(output.legend)
+            if plan.keeps_scores:
+                forms[f"{output.name}_scores"] = score_profile(output.legend, calibrated=output.calibrated)
+        else:
+            forms[output.name] = {
+                "count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)
+            }  # fmt: skip
+    if plan.picture_roles:
+        forms["image"] = {"count": 4, "dtype": np.uint8, "picture": True}
+    return forms
 
 
-def _map_profile(output: Output) -> dict[str, Any]:
-    if output.kind == "classes":
-        return class_profile(output.legend)
-    return {"count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)}
-
-
-def _map_rows(output: Output, finished: FinishedRows) -> NDArray[np.generic]:
-    scores = finished.scores[output.name]
-    if output.kind == "classes":
-        return output.legend.to_codes(scores.argmax(axis=0), finished.observed)[np.newaxis]
-    low, high = output.range if output.range is not None else (-np.inf, np.inf)
-    return np.where(finished.observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)
+def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every raster of this map with its pixels (band, row, col) in a strip."""
+    yield "reason", finished.reason[np.newaxis]
+    observed = finished.observed
+    for output in plan.package.outputs:
+        scores = finished.scores[output.name]
+        if output.kind == "classes":
+            yield output.name, output.legend.to_codes(best_class(scores), observed)[np.newaxis]
+            if plan.keeps_scores:
+                yield f"{output.name}_scores", stored_scores(scores, observed)
+        else:
+            low, high = output.range if output.range is not None else (-np.inf, np.inf)
+            yield output.name, np.where(observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)
+    if finished.picture is not None:
+        yield "image", finished.picture

@@ -10,11 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import areas_m2
-from geoseg.io.provenance import file_facts, software
+from geoseg.io.provenance import file_facts, grid_fields, software
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
 from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
@@ -25,6 +23,9 @@ from geoseg.preprocess.quality import REASON_LEGEND, Reason
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _MEDIA_TYPES = {".tif": _COG, ".gpkg": "application/geopackage+sqlite3", ".qgz": "application/zip"}
+
+_WITHOUT_EFFECT = ("threads", "on_error")
+"""Options that change how a map is made, not what is finished of it."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,40 @@ def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ..
     return tuple(words)
 
 
-def summarise(parts: Parts, *, seconds: float) -> dict[str, Any]:
-    """The map in figures: area of each class in km² and per cent of what is observed, observed share, time and speed.
+def plan_facts(plan: MapPlan, run: Run) -> dict[str, Any]:
+    """All that decides what the map will be, as plain data: maps of equal facts are equal to the bit."""
+    options = {name: value for name, value in dataclasses.asdict(plan.options).items() if name not in _WITHOUT_EFFECT}
+    return {
+        "source": _sources(plan),
+        "opened_with": run.opened_with,
+        "inputs": list(run.inputs),
+        "model": plan.package.checksum,
+        "options": options | _option_files(plan.options),
+        "software": run.software,
+        "grid": grid_fields(plan.geobox),
+        "tiles": {
+            "tile": plan.tiles.tile, "rows": plan.tiles.row_origins, "cols": plan.tiles.col_origins, "overlap": plan.tiles.overlap,
+            "panels": [panel.cols.stop for panel in plan.tiles.panels],
+        },
+    }  # fmt: skip
+
+
+def read_summary(item: Path) -> dict[str, Any]:
+    """The figures of a finished map, with its speed."""
+    summary: dict[str, Any] = json.loads(item.read_text(encoding="utf-8"))["properties"]["geoseg:run"]["summary"]
+    return summary
+
+
+def _sources(plan: MapPlan) -> list[str] | str:
+    return [_absolute(path) for path in plan.scene.stack or plan.scene.series] or _absolute(plan.scene.source)
+
+
+def summarise(parts: Parts) -> dict[str, Any]:
+    """The map in figures: area of each class in km² and per cent of what is observed, observed share, held-out ground.
 
     The observed share is that of the ground inside both the scene and the area of interest.
     """
     plan = parts.plan
-    pixels = float(np.prod(plan.geobox.shape))
     reasons = areas_m2(parts.path("reason"), REASON_LEGEND.codes, plan.geobox)
     asked = sum(area for code, area in reasons.items() if code not in (Reason.OUTSIDE, Reason.OUTSIDE_AREA))
     outputs = {}
@@ -115,8 +143,6 @@ def summarise(parts: Parts, *, seconds: float) -> dict[str, Any]:
         "held_out": held_out_facts(plan.held_out),
         "rows": plan.geobox.shape[0],
         "cols": plan.geobox.shape[1],
-        "seconds": seconds,
-        "megapixels_per_second": pixels / 1e6 / seconds,
     }
 
 
@@ -159,7 +185,7 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
         run=RunFacts(
             command=list(run.command),
             settings={
-                "source": [_absolute(path) for path in scene.stack or scene.series] or _absolute(scene.source),
+                "source": _sources(plan),
                 "model": _absolute(str(package.path)),
                 "opened_with": run.opened_with,
                 "options": dataclasses.asdict(plan.options) | _option_files(plan.options),

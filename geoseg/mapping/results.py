@@ -17,7 +17,8 @@ def result_names(plan: MapPlan) -> dict[str, str]:
         names[output.name] = f"{stem}.tif" if several else f"{scene}_classes.tif"
         if plan.options.scores:
             names[f"{output.name}_scores"] = f"{stem}_scores.tif"
-        names[f"{output.name}_polygons"] = f"{stem}.gpkg"
+        if plan.options.polygons:
+            names[f"{output.name}_polygons"] = f"{stem}.gpkg"
         if plan.options.zones is not None:
             names[f"{output.name}_zones"] = f"{stem}_zones.gpkg"
     names["reason"] = f"{scene}_reason.tif"

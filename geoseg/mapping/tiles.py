@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Columns of the grid that are mapped from top to bottom before the next ones: all of them, where the grid is not very wide."""
+
+    cols: slice
+    """Pixel columns; they begin where a tile does."""
+    tile_cols: range
+    """The columns of tiles that reach into them."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pixels that are finished and written together: of one panel those to which a row of tiles is the last to add."""
+
+    number: int
+    """Place among all strips of the grid, panel by panel, each from the top."""
+    panel: Panel
+    tile_row: int
+    rows: slice
+    """Pixel rows."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(row, col)"""
+        return self.rows.stop - self.rows.start, self.panel.cols.stop - self.panel.cols.start
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels it has."""
+        return self.shape[0] * self.shape[1]
 
 
 @dataclass(frozen=True)
@@ -29,6 +63,8 @@ class TilePlan:
     """First pixel column of each column of tiles, increasing."""
     overlap: int
     """Pixels over which neighbouring tiles are blended into each other; the last ones may share more."""
+    widest_panel: int | None = None
+    """Pixel columns of the widest panel (two tiles at least); None maps the whole width at once."""
 
     def __len__(self) -> int:
         return len(self.row_origins) * len(self.col_origins)
@@ -47,8 +83,37 @@ class TilePlan:
         last = tile_row + 1 == len(self.row_origins)
         return slice(start, self.shape[0] if last else self.row_origins[tile_row + 1])
 
+    @cached_property
+    def panels(self) -> tuple[Panel, ...]:
+        """The grid cut into panels from the left; tiles that reach over a cut are computed for both sides."""
+        edges = [0]
+        for tile_col, origin in enumerate(self.col_origins[1:], 1):
+            end = self.shape[1] if tile_col + 1 == len(self.col_origins) else self.col_origins[tile_col + 1]
+            if self.widest_panel is not None and end - edges[-1] > max(self.widest_panel, 2 * self.tile):
+                edges.append(origin)
+        edges.append(self.shape[1])
+        return tuple(Panel(slice(first, stop), self._reaching(first, stop)) for first, stop in pairwise(edges))
 
-def plan_tiles(shape: tuple[int, int], *, tile: int, overlap: int, stride: int) -> TilePlan:
+    @cached_property
+    def strips(self) -> tuple[Strip, ...]:
+        """The whole grid, each pixel in one strip."""
+        rows = range(len(self.row_origins))
+        return tuple(
+            Strip(which * len(rows) + row, panel, row, self.finished_rows(row)) for which, panel in enumerate(self.panels) for row in rows
+        )
+
+    def rows_reaching(self, tile_row: int) -> range:
+        """The rows of tiles that add to the pixel rows which this one finishes, itself the last."""
+        first = self.row_origins[tile_row]
+        return range(next(row for row, origin in enumerate(self.row_origins) if origin + self.tile > first), tile_row + 1)
+
+    def _reaching(self, first: int, stop: int) -> range:
+        """The columns of tiles that reach into these pixel columns."""
+        reaching = [col for col, origin in enumerate(self.col_origins) if origin < stop and origin + self.tile > first]
+        return range(reaching[0], reaching[-1] + 1)
+
+
+def plan_tiles(shape: tuple[int, int], *, tile: int, overlap: int, stride: int, widest_panel: int | None = None) -> TilePlan:
     """Tiles of `tile` x `tile` pixels over a grid of `shape` (row, col), neighbours sharing at least `overlap` pixels.
 
     `tile` must be a multiple of `stride`; the step between tiles is rounded down to one. Raises InputError otherwise.
@@ -62,7 +127,7 @@ def plan_tiles(shape: tuple[int, int], *, tile: int, overlap: int, stride: int) 
     if min(shape) < 1:
         raise InputError(f"the grid has {shape[0]} rows and {shape[1]} columns; both must be at least 1")
     step = (tile - overlap) // stride * stride
-    return TilePlan(shape, tile, _origins(shape[0], tile, step, stride), _origins(shape[1], tile, step, stride), overlap)
+    return TilePlan(shape, tile, _origins(shape[0], tile, step, stride), _origins(shape[1], tile, step, stride), overlap, widest_panel)
 
 
 def _origins(size: int, tile: int, step: int, stride: int) -> tuple[int, ...]:
