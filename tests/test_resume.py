@@ -212,7 +212,7 @@ def killed(stage, *, after_strips, pause_s=0.0):
 @pytest.mark.parametrize("after_strips", [1, 4, 7])
 def test_a_map_killed_at_three_points_is_the_same_in_the_end(stage, undisturbed, geoseg, after_strips):
     killed(stage, after_strips=after_strips)
-    assert not [path for path in (stage / "out").glob("*.tif")]
+    assert not list((stage / "out").glob("*.tif"))
     assert geoseg(*PREDICT, "-o", "out", "--resume").code == 0
     assert results(stage / "out") == undisturbed
 

@@ -116,7 +116,9 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
             print_plan(plan_map(scene, package, options), as_json=as_json)
             return
         with progress_bar(scene.name, as_json=as_json) as progress:
-            made = make_map(scene, package, out, options=options, overwrite=overwrite, resume=resume, opened_with=opened_with, progress=progress)
+            made = make_map(
+                scene, package, out, options=options, overwrite=overwrite, resume=resume, opened_with=opened_with, progress=progress
+            )
         print_prediction(made, as_json=as_json)
 
     return map_one

@@ -23,6 +23,7 @@ from geoseg.io.opening import GDAL_ERRORS, gdal_env
 _BLOCK = 512
 _BLOCK_STEP = 16
 """Sides of a TIFF's blocks are multiples of this."""
+_WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
 _NOWHERE = Affine.translation(1, 1)
 """Any transform but the identity, of which rasterio warns; the VRT says where the raster lies."""
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32", "float32": "Float32"}
@@ -74,7 +75,7 @@ def write_parts(folder: Path, rasters: Mapping[str, NDArray[Any]]) -> dict[str, 
             shutil.rmtree(folder)
         making.replace(folder)
         folder_to_disk(folder.parent)
-    except (OSError, *GDAL_ERRORS) as error:
+    except _WRITE_ERRORS as error:
         shutil.rmtree(making, ignore_errors=True)
         raise output_error(folder, error) from error
     return sums

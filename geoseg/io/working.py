@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
@@ -77,7 +78,7 @@ class WorkingFolder:
 def _locked(file: IO[bytes]) -> bool:
     """Whether this process now has the file to itself; the system takes that back when the process ends, however it ends."""
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

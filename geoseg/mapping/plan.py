@@ -156,7 +156,7 @@ class MapPlan:
     @property
     def pixels(self) -> int:
         """How many pixels the map has."""
-        return self.geobox.shape[0] * self.geobox.shape[1]
+        return int(self.geobox.shape[0] * self.geobox.shape[1])
 
     @property
     def workers(self) -> int:
