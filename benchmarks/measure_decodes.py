@@ -25,6 +25,8 @@ from affine import Affine
 from rasterio.windows import Window
 
 from geoseg.io import validity
+from geoseg.mapping import rows
+from geoseg.mapping.pipeline import one_ahead
 
 RESULTS = Path(__file__).parent / "results" / "decodes.json"
 PIXEL_M = 0.1
@@ -161,11 +163,12 @@ class CountedReads:
             return self._open(path, mode, **words, **({"opener": self._counted} if same else {}))
 
         rasterio.open = counting_open
+        rows.one_ahead = lambda windows: windows  # rasterio's Python openers cannot be used from several threads
         validity._identity = lambda dataset: (str(self._path), 0, 0)  # the counted file has another name each time it is opened
         return self
 
     def __exit__(self, *_: object) -> None:
-        rasterio.open, validity._identity = self._open, self._identity
+        rasterio.open, validity._identity, rows.one_ahead = self._open, self._identity, one_ahead
 
     def _counted(self, path: str, mode: str = "rb", **_: Any) -> _CountedFile:
         return _CountedFile(path, self._count)

@@ -27,7 +27,11 @@ LONGEST_EDGE_M = 5000.0
 """Longer edges are divided before they are projected, so that a line that is straight in one CRS stays the same line in another."""
 
 _NODES = 12
+_ROWS_AT_ONCE = 16
+"""Small enough that the matrix library keeps to one thread: its others would spin for ten times as long as the product takes."""
 """Chebyshev nodes along an axis: pixel areas are smooth, so that 12 give them to 1e-9 over a continent."""
+_SMALLEST_TERM = 1e-9
+"""Share of the largest term of a product below which terms do not count."""
 _GEOMETRIES_AT_ONCE = 50_000
 _NEAR_POLE = 89.999
 """Degrees of latitude up to which east and north are told apart."""
@@ -111,8 +115,33 @@ def pixel_areas_m2(geobox: GeoBox) -> NDArray[np.float64]:
         centres = (np.arange(size, dtype=np.float64) + 0.5 for size in (rows, cols))
         return np.nan_to_num(_quad_areas(geobox, project, *centres), posinf=0.0)
     along_rows, along_cols = _interpolation(row_nodes, rows), _interpolation(col_nodes, cols)
-    areas: NDArray[np.float64] = along_rows @ sampled @ along_cols.T
+    areas = np.empty((rows, cols))
+    by_cols = sampled @ along_cols.T
+    for top in range(0, rows, _ROWS_AT_ONCE):
+        areas[top : top + _ROWS_AT_ONCE] = along_rows[top : top + _ROWS_AT_ONCE] @ by_cols
     return areas
+
+
+def pixel_area_terms(geobox: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`pixel_areas_m2` as a product: (row, term) and (term, col), to 1e-9 of an area, or to the
+    rounding of the coordinates where pixels are a decimetre or less.
+
+    There are few terms, one to three, because areas change smoothly; only where the grid leaves the world there is one for
+    each column.
+    """
+    rows, cols = geobox.shape
+    middle = corners_to_map(geobox.affine, np.array(cols / 2), np.array(rows / 2))
+    row_nodes, col_nodes = _nodes(rows), _nodes(cols)
+    if not (geobox.affine.b == geobox.affine.d == 0 and _is_cylinder(horizontal(geobox.crs))):
+        sampled = _quad_areas(geobox, equal_area(geobox.crs, middle), row_nodes, col_nodes)
+        if np.isfinite(sampled).all():
+            left, sizes, right = np.linalg.svd(sampled)
+            rounding = 2 * float(np.spacing(np.abs(middle).max()) / np.sqrt(abs(geobox.affine.determinant)))
+            terms = int((sizes > max(_SMALLEST_TERM, rounding) * sizes[0]).sum())
+            of_rows: NDArray[np.float64] = _interpolation(row_nodes, rows) @ (left[:, :terms] * sizes[:terms])
+            return of_rows, right[:terms] @ _interpolation(col_nodes, cols).T
+    areas = pixel_areas_m2(geobox)
+    return areas, np.ones((1, cols)) if areas.shape[1] == 1 else np.eye(cols)
 
 
 def geodesic_area_m2(geometries: Sequence[Any] | NDArray[Any], crs: Any) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from geoseg.io.block_rows import block_rows
 from geoseg.io.geotiff import read_raster
 from geoseg.io.looks import few_windows, spread, window_shape
 from geoseg.mapping import plan as planning
+from geoseg.mapping import rows
 from geoseg.mapping.plan import MapOptions, plan_map
 from geoseg.models.package import ModelPackage
 from geoseg.scenes.open_scene import open_scene
@@ -62,6 +63,7 @@ class Reads:
 
         monkeypatch.setattr(rasterio, "open", counting_open)
         monkeypatch.setattr(validity, "_identity", lambda dataset: (str(path), 0, 0))  # a counted file gets a new name each time
+        monkeypatch.setattr(rows, "one_ahead", lambda windows: windows)  # rasterio's Python openers cannot be used from several threads
 
     def _open(self, name, mode="rb", **_):
         reads = self
@@ -105,7 +107,6 @@ def few_samples(monkeypatch):
     monkeypatch.setattr(planning, "_CACHE_MB", (0.1, 768.0))
     monkeypatch.setattr(planning, "_SAMPLING_CACHE_MB", 1)
     monkeypatch.setattr(planning, "READ_ROWS", 128)
-    monkeypatch.setattr("geoseg.mapping.rows.READ_ROWS", 128)
 
 
 @pytest.fixture
@@ -175,8 +176,8 @@ def test_wide_one_row_strips_need_a_few_rows_of_cache_and_tiles_a_row_of_them(tm
             file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
         scene = open_scene(tmp_path / f"{name}.tif")
         plans[name] = plan_map(scene, ModelPackage.open(model(0.1)), MapOptions())
-    row = 512 * 40_448 * 4 / 1e6
-    assert plans["tiles"].cache_mb == pytest.approx(1.1 * row)
+    row, written = 512 * 40_448 * 4 / 1e6, 256 * wide * (1 + 2 + 1 + 4) / 1e6  # class, two scores, reason, picture
+    assert plans["tiles"].cache_mb == pytest.approx(1.1 * (2 * row + written))
     assert plans["strips"].cache_mb == 32
     held = plans["tiles"].memory_mb() - plans["tiles"].cache_mb
     assert plans["strips"].memory_mb() - plans["strips"].cache_mb == pytest.approx(held)

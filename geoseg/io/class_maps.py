@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -99,20 +100,31 @@ def finish_class_map(part: Path, out: Path, legend: Legend) -> None:
 
 def areas_m2(part: Path, codes: Iterable[int], geobox: GeoBox) -> dict[int, float]:
     """Area on the ground in square metres of each code in a raster of codes."""
-    wanted = tuple(codes)
-    totals = np.zeros(max(wanted) + 1)
-    with rasterio.open(part) as file:
-        for top, left in product(range(0, file.height, _AREA_SIDE), range(0, file.width, _AREA_SIDE)):
-            height, width = min(_AREA_SIDE, file.height - top), min(_AREA_SIDE, file.width - left)
-            values = file.read(1, window=Window(left, top, width, height))
-            totals += sum_by_code(values, geobox[top : top + height, left : left + width], len(totals))
-    return {code: float(totals[code]) for code in wanted}
+    return all_areas_m2({part: codes}, geobox)[part]
+
+
+def all_areas_m2(codes: Mapping[Path, Iterable[int]], geobox: GeoBox) -> dict[Path, dict[int, float]]:
+    """The areas of several rasters of codes on one grid, as `areas_m2` gives them; raster → its codes."""
+    wanted = {part: tuple(of_part) for part, of_part in codes.items()}
+    totals = {part: np.zeros(max(of_part) + 1) for part, of_part in wanted.items()}
+    with ExitStack() as stack:
+        files = {part: stack.enter_context(rasterio.open(part)) for part in wanted}
+        for top, left in product(range(0, geobox.shape[0], _AREA_SIDE), range(0, geobox.shape[1], _AREA_SIDE)):
+            height, width = min(_AREA_SIDE, geobox.shape[0] - top), min(_AREA_SIDE, geobox.shape[1] - left)
+            weights = np.broadcast_to(pixel_areas_m2(geobox[top : top + height, left : left + width]), (height, width)).ravel()
+            for part, file in files.items():
+                values = file.read(1, window=Window(left, top, width, height))
+                totals[part] += _weighed(values, weights, len(totals[part]))
+    return {part: {code: float(totals[part][code]) for code in of_part} for part, of_part in wanted.items()}
 
 
 def sum_by_code(values: NDArray[Any], geobox: GeoBox, length: int) -> NDArray[np.float64]:
     """(`length`,) ground area in square metres under each number of a (row, col) raster; numbers beyond `length` are left out."""
-    weights = np.broadcast_to(pixel_areas_m2(geobox), values.shape)
-    return np.asarray(np.bincount(values.ravel(), weights=weights.ravel(), minlength=length)[:length], dtype=np.float64)
+    return _weighed(values, np.broadcast_to(pixel_areas_m2(geobox), values.shape).ravel(), length)
+
+
+def _weighed(values: NDArray[Any], weights: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(values.ravel(), weights=weights, minlength=length)[:length], dtype=np.float64)
 
 
 # ---------------------------------------------------------------- below: what a file must be, and its colours

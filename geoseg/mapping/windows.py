@@ -15,7 +15,7 @@ from geoseg.io.opening import gdal_env
 from geoseg.io.vectors import burn_area
 from geoseg.layers.masks import scene_reasons
 from geoseg.mapping.picture import draw_picture
-from geoseg.mapping.plan import READ_ROWS, MapPlan
+from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.tiles import Panel
 from geoseg.preprocess.prepare import lacks_data, prepare
 from geoseg.preprocess.quality import Reason, grow_reasons
@@ -83,7 +83,7 @@ def windows(plan: MapPlan, area: Area, panel: Panel, tile_rows: Iterable[int]) -
                 _copy_rows(before, top - top_before, window, kept)
             inside = area.mask(reader.geobox(slice(top, bottom)))
             if inside.any():
-                for rows in _pieces(top + kept, bottom):
+                for rows in _pieces(top + kept, bottom, plan.read_rows):
                     reader.read(rows, window, top)
                 read_to = bottom
             if not inside.all():
@@ -140,7 +140,7 @@ def _copy_rows(source: Window, first: int, target: Window, count: int) -> None:
             new[..., :count, :] = old[..., first : first + count, :]
 
 
-def _pieces(first: int, stop: int) -> Iterator[slice]:
-    """These rows cut where most files cut their blocks: all bands of one row of blocks are read before the next, so few are held."""
-    for top in range(first - first % READ_ROWS, stop, READ_ROWS):
-        yield slice(max(top, first), min(top + READ_ROWS, stop))
+def _pieces(first: int, stop: int, height: int) -> Iterator[slice]:
+    """These rows cut at multiples of `height`: all bands of some rows are read before the next, so few pixels are held twice."""
+    for top in range(first - first % height, stop, height):
+        yield slice(max(top, first), min(top + height, stop))
