@@ -52,13 +52,13 @@ from scipy.ndimage import gaussian_filter, label
 from geoseg.confusion import Confusion
 from geoseg.data.augment import Jitter, jitter_reflectance
 from geoseg.legend import Legend, LegendClass
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import Figure, ModelPackage, write_package
 from geoseg.preprocess.indices import spectral_index
 from geoseg.preprocess.optical import to_physical
 from geoseg.preprocess.prepare import prepare
 from geoseg.raster import Raster
 from geoseg.recipes.supervised import Settings, run
+from geoseg.runtimes.open_runtime import open_runtime
 from geoseg.scene import Scene, read_scene
 from geoseg.scenes.open_scene import open_scene
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from geoseg.mapping.make_map import Prediction as Prediction
     from geoseg.mapping.make_map import make_map as make_map
     from geoseg.mapping.plan import MapOptions as MapOptions
-    from geoseg.mapping.runtimes import open_runtime as open_runtime
     from geoseg.maps.difference import compare_maps as compare_maps
     from geoseg.maps.mosaic import make_mosaic as make_mosaic
     from geoseg.models.package import DEFAULT_PACKAGE as DEFAULT_PACKAGE
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from geoseg.preprocess.prepare import Preparation as Preparation
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
+    from geoseg.runtimes.open_runtime import open_runtime as open_runtime
     from geoseg.scene import Scene as Scene
     from geoseg.scene import read_scene as read_scene
     from geoseg.scenes.catalog import Catalog as Catalog
@@ -66,7 +66,7 @@ _HOMES = {
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",
     "make_mosaic": "maps.mosaic",
-    "open_runtime": "mapping.runtimes",
+    "open_runtime": "runtimes.open_runtime",
     "open_scene": "scenes.open_scene",
     "open_series": "stacks.series",
     "prepare": "preprocess.prepare",

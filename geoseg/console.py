@@ -52,9 +52,9 @@ def print_scene(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
 
 def print_plan(plan: MapPlan, *, as_json: bool = False) -> None:
     """What `--dry-run` says: tiles, memory, disk and time, for which the network runs on one tile."""
-    from geoseg.mapping.runtimes import open_runtime
+    from geoseg.mapping.network import open_network
 
-    runtime = open_runtime(plan.package, plan.options.runtime, threads=plan.options.threads)
+    runtime = open_network(plan)
     facts = {
         "scene": plan.scene.name,
         "rows": plan.geobox.shape[0],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *wor
             main()
     out, err = capfd.readouterr()
     return Ran(end.value.code, out, err + "".join(f"{warning.category.__name__}: {warning.message}\n" for warning in caught))
+
+
+def refusal(geoseg: Callable[..., Ran], folder: Path, *words: object) -> str:
+    """The one sentence with which the command is refused (exit code 2); it leaves the folder as it was."""
+    before = contents(folder)
+    ran = geoseg(*words)
+    assert ran.code == 2, ran.out + ran.err
+    assert contents(folder) == before
+    return ran.sentence
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

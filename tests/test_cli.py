@@ -22,8 +22,8 @@ PREDICT = ("predict", "scene.tif", *GENERIC, "--model", "model")
 
 
 def results(folder: Path) -> dict[str, bytes | None]:
-    """All results but the Item, which holds the time, and QGIS's project."""
-    return {name: data for name, data in contents(folder).items() if not name.endswith((".json", ".qgz"))}
+    """All results but the Item, which holds the time, as the table of many scenes does, and QGIS's project."""
+    return {name: data for name, data in contents(folder).items() if not name.endswith((".json", ".qgz", ".parquet"))}
 
 
 def test_people_get_a_summary(geoseg):

@@ -15,9 +15,9 @@ from packages import threshold_package
 
 from geoseg.errors import PackageError
 from geoseg.legend import Legend
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.csmask import package_csmask
 from geoseg.preprocess.quality import Reason
+from geoseg.runtimes.open_runtime import open_runtime
 
 CLOUDY = Legend.from_names(["clear", "cloud"])
 SIX = ["blue", "green", "red", "nir", "swir16", "swir22"]

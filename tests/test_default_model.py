@@ -13,10 +13,10 @@ from odc.geo.geobox import GeoBox
 from shapely.geometry import box
 
 import geoseg
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.prepare import prepare
 from geoseg.raster import Raster
+from geoseg.runtimes.open_runtime import open_runtime
 from geoseg.sensors import get_sensor
 
 FOLDER = Path(geoseg.__file__).parent / "models" / "default"

@@ -60,7 +60,7 @@ POSIX_ONLY_NAMES = {
 
 def layer_table() -> dict[str, tuple[int, int]]:
     """Part of geoseg → its layer and its room there, from the table in ARCHITECTURE.md; `|` divides a layer into rooms."""
-    rows = re.findall(r"^(\d)  ([a-z |]+?)(?:  .*)?$", ARCHITECTURE, flags=re.MULTILINE)
+    rows = re.findall(r"^(\d+) +([a-z |]+?)(?:  .*)?$", ARCHITECTURE, flags=re.MULTILINE)
     return {part: (int(layer), room) for layer, row in rows for room, parts in enumerate(row.split("|")) for part in parts.split()}
 
 

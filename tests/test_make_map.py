@@ -20,9 +20,9 @@ from geoseg.errors import GeosegError, InputError, PackageError
 from geoseg.mapping.make_map import MapOptions, make_map
 from geoseg.mapping.plan import plan_map
 from geoseg.mapping.rows import finished_strips
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.windows import Area
 from geoseg.preprocess.quality import Reason
+from geoseg.runtimes.open_runtime import open_runtime
 from geoseg.scenes.open_scene import open_scene
 
 UTM = Affine(10, 0, 500_000, 0, -10, 5_000_000)

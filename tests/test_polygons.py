@@ -19,9 +19,10 @@ from scipy.ndimage import gaussian_filter
 from geoseg.errors import InputError, SceneError
 from geoseg.ground import geodesic_area_m2, pixel_areas_m2
 from geoseg.legend import Legend, LegendClass
-from geoseg.polygons import regions
+from geoseg.polygons import strips
 from geoseg.polygons.outlines import trace_polygons
-from geoseg.polygons.regions import find_regions, map_geobox
+from geoseg.polygons.regions import find_regions
+from geoseg.polygons.strips import map_geobox
 
 LEGEND = Legend.from_names(["water", "wood", "field", "town"])
 UTM = Affine(10, 0, 5e5, 0, -10, 5.7e6)
@@ -75,11 +76,11 @@ def test_a_region_that_meets_itself_at_a_corner_is_valid(tmp_path: Path) -> None
 def test_the_map_does_not_depend_on_the_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_map(tmp_path / "map.tif", patchy())
     whole = trace_polygons(path, LEGEND)
-    monkeypatch.setattr(regions, "_PIXELS_IN_A_STRIP", 80 * 7)
-    strips = trace_polygons(path, LEGEND)
-    assert (strips.geometry == whole.geometry).all()
-    np.testing.assert_allclose(strips["area_m2"], whole["area_m2"], rtol=1e-8)
-    assert len(find_regions(path).of_runs) == 14
+    monkeypatch.setattr(strips, "_PIXELS_IN_A_STRIP", 80 * 7)
+    divided = trace_polygons(path, LEGEND)
+    assert (divided.geometry == whole.geometry).all()
+    np.testing.assert_allclose(divided["area_m2"], whole["area_m2"], rtol=1e-8)
+    assert len(find_regions(path).of_parts) == 14
 
 
 def test_regions_come_in_the_order_of_their_first_pixels(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from geoseg.io.working import WorkingFolder
 from geoseg.mapping import plan as planning
 from geoseg.mapping.plan import MapOptions, plan_map
 from geoseg.mapping.rows import finished_strips
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.windows import Area
 from geoseg.models.package import ModelPackage
+from geoseg.runtimes.open_runtime import open_runtime
 from geoseg.scenes.open_scene import open_scene
 
 PREDICT = ("predict", "scene.tif", "--sensor", "generic", "--model", "net", "--scores", "--min-area-m2", "1000")

@@ -12,8 +12,8 @@ from packages import constant_package, describe, ice_chart_package, neighbourhoo
 
 from geoseg.errors import PackageError
 from geoseg.legend import Legend
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.models.package import Output, write_package
+from geoseg.runtimes.open_runtime import open_runtime
 
 LAND_WATER = Output.from_legend("classes", Legend.from_names(["land", "water"]))
 
@@ -111,5 +111,5 @@ def test_images_of_another_shape_or_type_are_a_mistake_of_the_caller(tmp_path: P
 
 
 def test_torch_runtime_says_what_a_package_without_weights_lacks(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="no weights for torch"):
+    with pytest.raises(PackageError, match="no weights.safetensors, which --runtime torch needs"):
         open_runtime(constant_package(tmp_path / "model", ["red"], 0, 2), "torch")

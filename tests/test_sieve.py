@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, label
 from geoseg.errors import InputError
 from geoseg.ground import pixel_areas_m2, pixel_size_m
 from geoseg.legend import Legend
-from geoseg.polygons import regions
+from geoseg.polygons import strips
 from geoseg.polygons.outlines import trace_polygons
 from geoseg.polygons.sieve import sieve
 
@@ -134,7 +134,7 @@ def test_the_result_does_not_depend_on_the_strips(tmp_path: Path, monkeypatch: p
     noise = gaussian_filter(np.random.default_rng(1).standard_normal((4, 40, 50)), (0, 0.7, 0.7))
     codes = noise.argmax(axis=0).astype(np.uint8)
     whole = run(tmp_path, codes, 1200)
-    monkeypatch.setattr(regions, "_PIXELS_IN_A_STRIP", 50 * rows)
+    monkeypatch.setattr(strips, "_PIXELS_IN_A_STRIP", 50 * rows)
     np.testing.assert_array_equal(run(tmp_path, codes, 1200), whole)
     assert (whole != codes).any()
 

@@ -21,9 +21,9 @@ from geoseg.legend import Legend
 from geoseg.polygons import squares
 from geoseg.polygons.buildings import square_buildings
 from geoseg.polygons.outlines import trace_polygons
-from geoseg.polygons.regions import map_geobox
 from geoseg.polygons.squares import LEAST_IOU, MOST_MOVED, Squared, square_outline
-from geoseg.polygons.trace import trace_outlines
+from geoseg.polygons.stream import trace_outlines
+from geoseg.polygons.strips import map_geobox
 
 LEGEND = Legend.from_names(["ground", "road", "building"])
 UTM = Affine(0.3, 0, 500_000, 0, -0.3, 5_700_000)
@@ -43,7 +43,7 @@ def turned(shape: shapely.Polygon, degrees: float, *, at: tuple[float, float] = 
 def traced(shape: shapely.Polygon, *, side: int = 80) -> list[NDArray[np.int32]]:
     """The rings of the pixels whose centres lie in the shape, given in pixels."""
     numbers = rasterize([shape], (side, side), fill=0, dtype="int32") - 1
-    outlines = trace_outlines([numbers])
+    outlines = trace_outlines(numbers, -1)
     first, last = outlines.polygon_offsets[:2]
     ends = outlines.ring_offsets[first : last + 1]
     return [np.column_stack([outlines.col[a:b], outlines.row[a:b]]) for a, b in pairwise(ends)]
@@ -108,7 +108,7 @@ def test_right_angles_are_right():
 def test_what_is_squared_keeps_within_its_limits(seed):
     rng = np.random.default_rng(seed)
     blurred = gaussian_filter(rasterize([turned(L_SHAPE, rng.uniform(0, 90))], (80, 80), fill=0, dtype="float32"), 1.5)
-    outlines = trace_outlines([np.where(blurred + 0.15 * gaussian_filter(rng.standard_normal((80, 80)), 1) > 0.5, 0, -1).astype(np.int32)])
+    outlines = trace_outlines(np.where(blurred + 0.15 * gaussian_filter(rng.standard_normal((80, 80)), 1) > 0.5, 0, -1), -1)
     ends = outlines.ring_offsets
     rings = [np.column_stack([outlines.col[a:b], outlines.row[a:b]]) for a, b in pairwise(ends)]
     squared = square_outline(rings, np.eye(2))
@@ -228,7 +228,7 @@ def test_of_two_buildings_that_would_overlap_when_squared_one_is_left(tmp_path):
 def test_two_halves_of_a_house_share_their_wall(tmp_path):
     whole = rasterize([turned(RECTANGLE, 0)], (80, 80), fill=0, dtype="int32") - 1
     halves = np.where(whole == 0, (np.arange(80) >= 40).astype(np.int32), -1).astype(np.int32)
-    outlines = trace_outlines([halves], nodes=True)
+    outlines = trace_outlines(halves, -1, nodes=True)
     geobox = map_geobox(write_map(tmp_path / "map.tif", [RECTANGLE]))
     corner = corners_to_map(geobox.affine, outlines.col, outlines.row)
     offsets = (outlines.ring_offsets, outlines.polygon_offsets)

@@ -20,7 +20,7 @@ from geoseg.errors import InputError
 from geoseg.legend import Legend
 from geoseg.mapping.shapes import BLOCKS, building_shapes
 from geoseg.models.package import Output
-from geoseg.polygons import regions, touching
+from geoseg.polygons import strips, touching
 from geoseg.polygons.outlines import trace_polygons
 from geoseg.polygons.touching import Separator, codes_of_pieces, split_touching
 
@@ -122,7 +122,7 @@ def test_pieces_cover_their_block_and_hang_together(tmp_path, seed):
 def test_pieces_depend_neither_on_strips_nor_on_the_grids_origin(tmp_path, monkeypatch):
     buildings, edges = terrace(5)
     whole = split(tmp_path, buildings, edges, "edge")
-    monkeypatch.setattr(regions, "_PIXELS_IN_A_STRIP", buildings.shape[1] * 3)
+    monkeypatch.setattr(strips, "_PIXELS_IN_A_STRIP", buildings.shape[1] * 3)
     np.testing.assert_array_equal(split(tmp_path, buildings, edges, "edge"), whole)
     padded = [np.pad(array, ((7, 2), (11, 3))) for array in (buildings, edges)]
     np.testing.assert_array_equal(split(tmp_path, *padded, "edge")[7:-2, 11:-3], whole)

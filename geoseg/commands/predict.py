@@ -24,7 +24,8 @@ from geoseg.commands._words import (
 from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
-    pass
+    from geoseg.mapping.plan import MapOptions
+    from geoseg.models.package import ModelPackage
 
 SOME_FAILED = 3
 """Exit code."""
@@ -32,7 +33,7 @@ SOME_FAILED = 3
 
 @click.command()
 @click.argument("sources", metavar="SCENE...", nargs=-1)
-@click.option("--model", help="Model package: a folder or one .zip. The shipped water model where none is named.")
+@click.option("--model", "models", multiple=True, help="Model package: folder or .zip; several: their mean; none: the shipped water model.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.")
 @scene_options
 @click.option("--stack", is_flag=True, help="All SCENE arguments are files of one scene.")
@@ -47,8 +48,11 @@ SOME_FAILED = 3
 @click.option("--zones", help="Vector file: add to each of its polygons the majority class, shares, mean score and observed share.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share; the package's where none are named.")
 @click.option("--batch", default="auto", help="Tiles for one call of the network, or auto.")
-@click.option("--runtime", type=click.Choice(["onnx", "torch"]), default="onnx")
-@click.option("--threads", type=int, help="Processor threads of the network; as the runtime chooses where none are named.")
+@click.option("--runtime", type=click.Choice(["onnx", "openvino", "torch"]), default="onnx")
+@click.option("--tta", type=click.Choice(["d4", "flips"]), help="Score each tile in 8 (d4) or 4 (flips) symmetries; the mean counts.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "int8"]), default="fp32", help="In which numbers the network computes.")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", help="Where the torch runtime computes.")
+@click.option("--threads", type=int, help="Processor threads, each with tiles of its own; all where none are named. Changes no pixel.")
 @click.option("--resolution", type=float, help="Pixel size of the map in units of its CRS.")
 @click.option("--crs", help="CRS of the map, such as EPSG:32633.")
 @click.option("--like", help="Raster whose grid the map shall have.")
@@ -63,10 +67,18 @@ SOME_FAILED = 3
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--resume", is_flag=True, help="Go on with a map that was stopped; begin it where there is none.")
 @click.option("--dry-run", is_flag=True, help="Say tiles, memory, disk and time; map nothing.")
+@click.option("--skip-finished", is_flag=True, help="Leave a map that is there and would be the same; so by itself with many scenes.")
+@click.option("--shard", metavar="PART/PARTS", help="Map one part of the scenes, counted from 0: 0/4, 1/4, 2/4 or 3/4.")
+@click.option("--jobs", type=int, help="Map so many scenes at once, each in a process of its own.")
+@click.option("--cluster", metavar="tcp://HOST:PORT", help="Map on the workers of this Dask scheduler, or of one that is started: local.")
 @click.option("--again", type=click.Path(path_type=Path), help="Make the map of this STAC Item again, or say what differs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
-def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again: Path | None, as_json: bool, **given: Any) -> int:
-    """Map scenes: classes, polygons, reasons and a QGIS project in the folder OUT."""
+def predict(sources: tuple[str, ...], models: tuple[str, ...], out: Path | None, again: Path | None, as_json: bool, **given: Any) -> int:
+    """Map scenes: classes, polygons, reasons and a QGIS project in the folder OUT.
+
+    SCENE is a GeoTIFF, folder, zip or STAC Item; a pattern in quotes ('scenes/*.tif'), a STAC collection of Items, or a .txt file with
+    a scene on each line. Of many scenes, maps that are there and unchanged are skipped, and one that fails does not stop the others.
+    """
     if again is not None:
         _check_alone("again", "out", "overwrite", "as_json")
         return _predict_again(again, needed(out), given["overwrite"], as_json)
@@ -74,10 +86,19 @@ def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again
         raise click.UsageError("no SCENE was given; name a GeoTIFF, a folder, a zip or a STAC Item", get_current_context())
     if not given["dry_run"]:
         out = needed(out)
+    model, given["ensemble"] = (models or (default_model(),))[0], models[1:]
     if given["series"] and given["stack"]:
         raise click.UsageError("--series takes a scene for each date, --stack the files of one; give one of the two", get_current_context())
-    scenes: Sequence[Any] = [list(sources)] if given.pop("stack") or given["series"] else sources
-    map_one = _mapper(model or default_model(), out, as_json, given)
+    from geoseg.scenes.many import expand_sources
+
+    named = expand_sources(sources, apart_from=out)
+    one = given.pop("stack") or given["series"]
+    spread = _spread(given, one=one)
+    many = len(named) > 1 or named != list(sources) or _is_asked(spread) is not None
+    if many and out is not None and not one and not given["dry_run"]:
+        return _predict_many(named, model, out, as_json, given, spread)
+    scenes: Sequence[Any] = [named] if one else named if spread["shard"] is None else spread["shard"].of(named)
+    map_one = _mapper(model, out, as_json, given)
     failed = 0
     for source in scenes:
         try:
@@ -90,20 +111,48 @@ def predict(sources: tuple[str, ...], model: str | None, out: Path | None, again
     return SOME_FAILED if failed else 0
 
 
+def _spread(given: dict[str, Any], *, one: bool) -> dict[str, Any]:
+    """How many scenes are spread over time and machines, taken out of what was given; refused for `one` scene of several files."""
+    from geoseg.scenes.many import Shard
+
+    spread = {name: given.pop(name) for name in ("shard", "jobs", "cluster", "skip_finished")}
+    if one and (option := _is_asked(spread)) is not None:
+        raise InputError(f"--{option} is for many scenes, and --stack and --series make one of all that is given; leave one of them out")
+    return spread | {"shard": None if spread["shard"] is None else Shard.parse(spread["shard"])}
+
+
+def _is_asked(spread: dict[str, Any]) -> str | None:
+    """The first of these options that was given."""
+    return next((name.replace("_", "-") for name, value in spread.items() if value is not None and value is not False), None)
+
+
+def _predict_many(named: list[str], model: str, out: Path, as_json: bool, given: dict[str, Any], spread: dict[str, Any]) -> int:
+    """Map many scenes, and tell what became of each."""
+    from geoseg.commands._scenes import print_scenes, scenes_progress
+    from geoseg.mapping.many import map_scenes
+    from geoseg.mapping.summary_table import table_path
+
+    opened_with = opening_words({name: given.pop(name) for name in SCENE_WORDS})
+    dates = given.pop("dates")
+    anew = {name: given.pop(name) for name in ("overwrite", "resume")}
+    del given["dry_run"], given["series"]
+    package, options = _package_and_options(model, given, series=False, dates=dates)
+    with scenes_progress(as_json=as_json) as watch:
+        results = map_scenes(named, package, out, options=options, opened_with=opened_with, **anew, **spread, watch=watch)
+    print_scenes(results, table_path(out, spread["shard"]), as_json=as_json)
+    return SOME_FAILED if any(result.state == "failed" for result in results) else 0
+
+
 def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) -> Callable[[Any], None]:
     """A function that maps one scene, or tells its plan where `out` is None; model and options are checked before the first scene."""
     from geoseg.console import print_plan, print_prediction, progress_bar
     from geoseg.mapping.make_map import make_map
-    from geoseg.mapping.plan import MapOptions, plan_map
-    from geoseg.models.package import ModelPackage
+    from geoseg.mapping.plan import plan_map
 
     opening = {name: given.pop(name) for name in SCENE_WORDS}
     dates = given.pop("dates")
     overwrite, resume, dry_run, series = (given.pop(name) for name in ("overwrite", "resume", "dry_run", "series"))
-    given["batch"] = _batch(given["batch"])
-    given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
-    options, package = MapOptions(**given), ModelPackage.open(model)
-    check_series(package.preparation.calendar, package.title, series=series, dates=dates)
+    package, options = _package_and_options(model, given, series=series, dates=dates)
     opened_with = opening_words(opening | {"dates": dates})
     seen: set[str] = set()
 
@@ -122,6 +171,18 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
         print_prediction(made, as_json=as_json)
 
     return map_one
+
+
+def _package_and_options(model: str, given: dict[str, Any], *, series: bool, dates: str | None) -> tuple[ModelPackage, MapOptions]:
+    """What all scenes share, checked before the first one."""
+    from geoseg.mapping.plan import MapOptions
+    from geoseg.models.package import ModelPackage
+
+    given["batch"] = _batch(given["batch"])
+    given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
+    options, package = MapOptions(**given), ModelPackage.open(model)
+    check_series(package.preparation.calendar, package.title, series=series, dates=dates)
+    return package, options
 
 
 def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from geoseg.preprocess.optical import to_physical
 from geoseg.raster import Raster
 from geoseg.settings import Settings
+
+Number = TypeVar("Number", bound=np.generic)
 
 _HAZE_REFERENCE_UM = 0.49
 """Wavelength (blue) at which the amount of haze is given."""
@@ -59,7 +62,7 @@ def jitter_reflectance(raster: Raster, jitter: Jitter, generator: np.random.Gene
     return replace(physical, values=values)
 
 
-def turn(planes: NDArray[np.generic], which: int) -> NDArray[np.generic]:
+def turn(planes: NDArray[Number], which: int) -> NDArray[Number]:
     """One of the eight ways to lay a square (…, row, col) on itself: `which` % 4 quarter turns, mirrored first from 4 on."""
     mirrored = planes[..., ::-1] if which >= 4 else planes
     return np.ascontiguousarray(np.rot90(mirrored, which % 4, axes=(-2, -1)))

@@ -19,7 +19,8 @@ from pyogrio.raw import read_arrow, write_arrow
 
 from geoseg.errors import InputError, OutputError
 from geoseg.io.atomic import atomic, output_error
-from geoseg.io.vectors import find_layer, fixed_date, store_style
+from geoseg.io.polygon_files import fixed_date, store_style
+from geoseg.io.vectors import find_layer
 
 LAYER = "zones"
 """The name of the layer in a GeoPackage that `write_table` makes."""

@@ -56,6 +56,8 @@ class ModelFacts(TypedDict):
     checksum: str
     """SHA-256 of the package's model.json, which holds the checksums of its other files."""
     figures: list[dict[str, Any]]
+    ensemble: NotRequired[list[dict[str, str]]]
+    """Name, title, licence and checksum of every further package whose scores went into the mean."""
 
 
 class RunFacts(TypedDict):

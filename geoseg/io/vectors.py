@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,8 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InputError
 from geoseg.ground import LONGEST_EDGE_M, distance_km, divide_long_edges, horizontal, metres_to_crs, outline, world_width
-from geoseg.io.atomic import atomic, output_error
+from geoseg.io.polygon_files import geopackage, layer_options
 
-_WRITTEN_AT = "2000-01-01T00:00:00.000Z"
-"""Stands where a GeoPackage wants the moment of writing, so that the same polygons give the same bytes."""
-
-_GEOMETRY = "geom"
-"""Name of the geometry column, as QGIS has it."""
 _MARGIN = 0.1
 """Share of a grid's size that is kept around it."""
 _POLAR = 80 / 360
@@ -42,28 +34,19 @@ def write_polygons(
     the file says of the layer. The file appears whole or not at all, and the same input gives the same bytes. Raises OutputError
     where it cannot be written.
     """
-    with atomic(path) as part:
-        try:
-            with fixed_date():
-                pyogrio.write_dataframe(
-                    frame,
-                    part,
-                    driver="GPKG",
-                    layer=layer,
-                    geometry_type="MultiPolygon",
-                    promote_to_multi=True,
-                    use_arrow=True,
-                    layer_options={"GEOMETRY_NAME": _GEOMETRY, **({"DESCRIPTION": description} if description else {})},
-                    dataset_options={"VERSION": "1.3"},
-                )
-            with closing(sqlite3.connect(part)) as database, database:
-                written = database.execute(f'SELECT count(*) FROM "{layer}"').fetchone()[0]
-                if written != len(frame):
-                    raise output_error(path, f"{written} of {len(frame)} polygons arrived")
-                if style_qml is not None:
-                    store_style(database, layer, style_qml)
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, sqlite3.Error, RuntimeError) as error:
-            raise output_error(path, error) from error
+    with geopackage(path, layer, style_qml) as package:
+        pyogrio.write_dataframe(
+            frame,
+            package.part,
+            driver="GPKG",
+            layer=layer,
+            geometry_type="MultiPolygon",
+            promote_to_multi=True,
+            use_arrow=True,
+            layer_options=layer_options(description),
+            dataset_options={"VERSION": "1.3"},
+        )
+        package.expected = len(frame)
 
 
 def read_area(path: str | Path, crs: Any, *, near: GeoBox | None = None, must_touch: bool = True) -> BaseGeometry:
@@ -235,33 +218,3 @@ def _surroundings(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[N
     cut = shapely.intersection(candidates, shapely.box(left - margin, bottom - margin, right + margin, top + margin))
     some = ~shapely.is_empty(cut)
     return cut[some], which[some]
-
-
-@contextmanager
-def fixed_date() -> Iterator[None]:
-    """Inside this block GeoPackages are written with one and the same date."""
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN_AT})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
-
-
-def store_style(database: sqlite3.Connection, layer: str, style_qml: str) -> None:
-    """The table in which QGIS keeps styles, registered as one without geometries."""
-    database.execute(
-        "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),"
-        " f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN,"
-        " description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"
-    )
-    database.execute(
-        "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD,"
-        " useAsDefault, description, owner, update_time) VALUES ('', '', ?, ?, ?, ?, '', 1, '', '', ?)",
-        (layer, _GEOMETRY, layer, style_qml, _WRITTEN_AT),
-    )
-    database.execute(
-        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change, srs_id)"
-        " VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?, 0)",
-        (_WRITTEN_AT,),
-    )

@@ -45,11 +45,9 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
     for given in settings["inputs"]:
         _check_input(given)
     package = ModelPackage.open(settings["model"])
-    if package.checksum != model["checksum"]:
-        raise InputError(
-            f"{settings['model']} is no longer the package that made the map: its checksum is {package.checksum[:12]}…, "
-            f"the Item says {model['checksum'][:12]}…; put the old package back, or make a new map with `geoseg predict`"
-        )
+    _check_package(package, model["checksum"])
+    for path, then in zip(settings["options"].get("ensemble", ()), model.get("ensemble", ()), strict=True):
+        _check_package(ModelPackage.open(path), then["checksum"])
     scene = replace(_scene(settings, package), name=item["id"])
     prediction = make_map(
         scene,
@@ -62,6 +60,14 @@ def repeat_map(item_path: Path, out: Path, *, overwrite: bool = False, progress:
     )
     now = json.loads(prediction.files["item"].read_text(encoding="utf-8"))
     return Repetition(prediction, _differing(item, prediction), _software(item, now))
+
+
+def _check_package(package: ModelPackage, then: str) -> None:
+    if package.checksum != then:
+        raise InputError(
+            f"{package.path} is no longer the package that made the map: its checksum is {package.checksum[:12]}…, "
+            f"the Item says {then[:12]}…; put the old package back, or make a new map with `geoseg predict`"
+        )
 
 
 def _scene(settings: dict[str, Any], package: ModelPackage) -> Scene:

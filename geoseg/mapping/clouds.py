@@ -9,14 +9,14 @@ from pathlib import Path
 from geoseg.errors import InputError, PackageError
 from geoseg.io.opening import gdal_env
 from geoseg.layers.masks import MASK, masking_names, with_mask
+from geoseg.mapping.network import open_network
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.rasters import Parts, join_strips, write_strips
 from geoseg.mapping.rows import finished_strips
-from geoseg.mapping.runtimes import open_runtime
 from geoseg.mapping.windows import Area
 from geoseg.models.package import ModelPackage, Output
 
-_SHARED = ("aoi", "exclude", "runtime", "threads")
+_SHARED = ("aoi", "exclude", "runtime", "device", "threads")
 """Options of the map that hold for its cloud map, too."""
 
 
@@ -40,7 +40,7 @@ def plan_clouds(plan: MapPlan) -> MapPlan | None:
 def masked_by_clouds(plan: MapPlan, clouds: MapPlan, folder: Path, area: Area) -> MapPlan:
     """The same plan with its scene masked by a cloud map, which is written into `folder`; clouds are mapped inside `area` only."""
     parts, output = Parts(folder / "clouds", clouds), _cloud_output(clouds.package)
-    runtime = open_runtime(clouds.package, clouds.options.runtime, threads=1)
+    runtime = open_network(clouds)
     with gdal_env(clouds.cache_mb), closing(finished_strips(clouds, runtime, area)) as strips:
         for _ in write_strips(parts, strips):
             pass

@@ -18,18 +18,19 @@ from geoseg.io.vectors import read_area, write_polygons
 from geoseg.io.working import WorkingFolder
 from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
 from geoseg.mapping.journal import Journal
+from geoseg.mapping.network import open_network
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import finish_polygons
 from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, join_strips, write_strips
 from geoseg.mapping.record import describe_run, plan_facts, read_summary, summarise, write_item
 from geoseg.mapping.results import result_names
 from geoseg.mapping.rows import finished_strips
-from geoseg.mapping.runtimes import Runtime, open_runtime
 from geoseg.mapping.show import write_map_project
 from geoseg.mapping.windows import Area
 from geoseg.mapping.zones import finish_zones, planned_zones
 from geoseg.maps.zones import Zones
 from geoseg.models.package import ModelPackage, Output
+from geoseg.runtimes.contract import Runtime
 from geoseg.scene import Scene
 
 Progress = Callable[[int, int], None]
@@ -76,7 +77,7 @@ def make_map(
     names = result_names(plan)
     area, zones = _area(plan), planned_zones(plan)
     clouds = plan_clouds(plan)
-    runtime = open_runtime(package, plan.options.runtime, threads=1)
+    runtime = open_network(plan)
     run = describe_run(plan, runtime, opened_with or {})
     check_free(out, () if resume else names.values(), overwrite=overwrite)
     with WorkingFolder(out, scene.name) as work:

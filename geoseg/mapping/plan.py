@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -26,7 +26,6 @@ from geoseg.layers.masks import mask_roles
 from geoseg.mapping.held_out import held_out_ground
 from geoseg.mapping.picture import stretch_limits
 from geoseg.mapping.pipeline import usable_processors
-from geoseg.mapping.runtimes import RuntimeName
 from geoseg.mapping.shapes import building_shapes, check_shape
 from geoseg.mapping.tiles import TilePlan, plan_tiles
 from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
@@ -35,6 +34,8 @@ from geoseg.preprocess.prepare import halo, needed_roles
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
 from geoseg.preprocess.series import role_at
 from geoseg.preprocess.terrain_correction import FittedCorrection
+from geoseg.runtimes.contract import Device, Precision, RuntimeName
+from geoseg.runtimes.open_runtime import found_device
 from geoseg.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
 
@@ -47,12 +48,15 @@ _COMPUTED_MB = 80.0
 _LITTLE_KEPT = 0.1
 """Blocks that two strips share are decoded again rather than kept if they are fewer than this share of what is read at once."""
 _SAMPLING_CACHE_MB = 128
+_GPU_BATCH = 8
 _PANEL_MB = 500
 """What the columns that are mapped at once may hold."""
 _LEAST_TILES = 12
 """A panel is at least this many tiles wide."""
-READ_ROWS = 512
-"""Rows of the map that are read at once."""
+READ_ROWS = 128
+"""Rows of the map that are read at once; where much around them is needed, more."""
+_READ_HALOS = 8
+"""Rows that are read at once are at least so many times what is read around them."""
 
 _NEARLY_WHOLE = 0.01
 _MOST_GROWN_PIXELS = 4096
@@ -80,11 +84,19 @@ class MapOptions:
     overlap: int | None = None
     """Pixels shared by neighbouring tiles; None takes the package's."""
     batch: int | None = None
-    """Tiles for one call of the network; None chooses: 1 on a CPU, where more buys nothing."""
+    """Tiles for one call of the network; None chooses: 1 on a CPU, where more buys nothing, and 8 on a GPU."""
     runtime: RuntimeName = "onnx"
-    """`onnx` or `torch`."""
+    """`onnx`, `openvino` or `torch`."""
+    precision: Precision = "fp32"
+    """In which numbers the network computes: `fp32`; `bf16` or `int8` where runtime, processor and package have them."""
+    device: Device = "cpu"
+    """`cpu`, `cuda`, or `auto` for a GPU where the torch runtime finds one."""
     threads: int | None = None
     """Processor threads that run the network, each on tiles of its own; None takes all that this process may use."""
+    tta: Literal["d4", "flips"] | None = None
+    """Test-time augmentation: each tile is scored in all eight symmetries of the square (`d4`) or in four of them (`flips`)."""
+    ensemble: tuple[str, ...] = ()
+    """Further model packages on the same tiles; the map is that of the mean of all scores."""
     resolution: float | None = None
     """Pixel size of the map in units of its CRS; None keeps the finest band's."""
     crs: str | None = None
@@ -116,6 +128,8 @@ class MapOptions:
             raise InputError(f"--resolution is {self.resolution}; expected a pixel size above 0 in units of the map's CRS")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch is {self.batch}; expected 1 or more, or auto")
+        if self.tta not in (None, "d4", "flips"):
+            raise InputError(f"--tta is {self.tta!r}; expected d4 or flips")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"--threads is {self.threads}; expected 1 or more, or leave it out")
 
@@ -161,7 +175,7 @@ class MapPlan:
     @property
     def workers(self) -> int:
         """Threads that run the network, each on tiles of its own."""
-        return min(self.options.threads or usable_processors(), len(self.tiles))
+        return min(self.options.threads or usable_processors(), len(self.tiles)) if self.options.device == "cpu" else 1
 
     @property
     def keeps_scores(self) -> bool:
@@ -173,6 +187,11 @@ class MapPlan:
     def halo(self) -> int:
         """Pixels of context around a window that make its preparation exact."""
         return max(halo(self.package.preparation), int(np.ceil(max(self.grow_pixels))) if self.quality_roles else 0)
+
+    @property
+    def read_rows(self) -> int:
+        """Rows of the map that are read and prepared at once; cuts lie at multiples of them, where most files cut their blocks, too."""
+        return READ_ROWS * max(1, -(-_READ_HALOS * self.halo // READ_ROWS))
 
     @property
     def read_roles(self) -> tuple[str, ...]:
@@ -192,19 +211,19 @@ class MapPlan:
             if layer.reader is None:
                 files.setdefault(layer.path, set()).add(layer.index)
         overlap = 2 * self.halo
-        blocks = [block_rows(path, numbers, self.geobox, rows=READ_ROWS, overlap=overlap) for path, numbers in files.items()]
+        blocks = [block_rows(path, numbers, self.geobox, rows=self.read_rows, overlap=overlap) for path, numbers in files.items()]
         needed = kept = sum(one.kept for one in blocks)
         needed += max((one.at_once for one in blocks), default=0) + _COMPUTED_MB * any(layer.reader is not None for layer in layers)
         if kept > _LITTLE_KEPT * sum(one.at_once for one in blocks):
-            outputs = sum(3 + output.planes if output.kind == "classes" else 4 for output in self.package.outputs)
-            needed += READ_ROWS * self.geobox.shape[1] * (outputs + 1 + 4 * bool(self.picture_roles)) / 1e6
+            outputs = sum(1 + output.planes * self.keeps_scores if output.kind == "classes" else 4 for output in self.package.outputs)
+            needed += self.tiles.tile * self.geobox.shape[1] * (outputs + 1 + 4 * bool(self.picture_roles)) / 1e6
         return float(np.clip(1.1 * needed, *_CACHE_MB))
 
     def memory_mb(self) -> float:
         """Estimate of the peak resident memory in MB; depends on width and tile, not on height."""
         width = max(panel.cols.stop - panel.cols.start for panel in self.tiles.panels) + self.tiles.tile
         network = 8 * len(self.package.onnx) + self.workers * self.batch * self.tiles.tile**2 * 4 * 128
-        held = width * _column_bytes(self.package, self.options) + min(READ_ROWS, self.geobox.shape[0]) * width * len(self.read_roles) * 9
+        held = width * _column_bytes(self.package, self.options) + (self.read_rows + 2 * self.halo) * width * len(self.read_roles) * 20
         return float(_PROCESS_MB + self.cache_mb + (held + network) / 1e6)
 
     def disk_mb(self) -> float:
@@ -232,6 +251,7 @@ def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPla
 
 def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
     building_shapes(options.shape, package.outputs)  # refuses a package without buildings
+    options = replace(options, device=found_device(options.runtime, options.device))
     asked = _asked_grid(scene, package, options)
     light = fit_light(scene, package.preparation)
     fit = check_fit(package, scene, geobox=asked, light=light)
@@ -252,7 +272,7 @@ def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPl
         options,
         geobox,
         tiles,
-        options.batch or 1,
+        options.batch or (1 if options.device == "cpu" else _GPU_BATCH),
         picture,
         grow,
         held_out_ground(package, geobox),

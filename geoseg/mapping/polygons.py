@@ -10,7 +10,7 @@ from geoseg.io.vectors import write_polygons
 from geoseg.mapping.rasters import Parts
 from geoseg.mapping.shapes import BuildingShape, building_shapes
 from geoseg.models.package import Output
-from geoseg.polygons.outlines import trace_polygons
+from geoseg.polygons.outlines import trace_polygons, write_map_polygons
 from geoseg.polygons.touching import Separator, split_touching
 
 
@@ -22,12 +22,12 @@ def finish_polygons(parts: Parts, output: Output, out: Path) -> list[dict[str, A
     if shape is not None and (separator := _separator(shape, parts)) is not None:
         pieces = parts.path(f"{output.name}_pieces")
         split_touching(classes, pieces, codes=shape.codes, separator=separator)
-    polygons = trace_polygons(
-        classes, output.legend, scores=scores, simplify_m=options.simplify_m, square=shape.codes if shape else (), pieces=pieces
-    )
-    write_polygons(out, polygons, style_qml=polygons_qml(output.legend), description=shape.touching if shape else None)
+    style = polygons_qml(output.legend)
     if shape is None:
+        write_map_polygons(out, classes, output.legend, scores=scores, simplify_m=options.simplify_m, style_qml=style)
         return []
+    polygons = trace_polygons(classes, output.legend, scores=scores, simplify_m=options.simplify_m, square=shape.codes, pieces=pieces)
+    write_polygons(out, polygons, style_qml=style, description=shape.touching)
     buildings = polygons["class_code"].isin(shape.codes)
     squared = int(polygons["squared"].sum())
     return [{"output": output.name, "count": int(buildings.sum()), "squared": squared, "touching": shape.touching}]

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.io.atomic import atomic
-from geoseg.io.class_maps import areas_m2
+from geoseg.io.class_maps import all_areas_m2
 from geoseg.io.provenance import file_facts, grid_fields, software
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
 from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
 from geoseg.mapping.rasters import Parts
-from geoseg.mapping.runtimes import Runtime
-from geoseg.models.package import ModelPackage
+from geoseg.models.package import INT8_ONNX, ONNX, WEIGHTS, ModelPackage
 from geoseg.preprocess.quality import REASON_LEGEND, Reason
+from geoseg.runtimes.contract import Runtime
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _MEDIA_TYPES = {".tif": _COG, ".gpkg": "application/geopackage+sqlite3", ".qgz": "application/zip"}
@@ -46,11 +46,14 @@ class Run:
 def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]) -> Run:
     """All that must be known to make this map again."""
     versions = software() | {runtime.name: runtime.version}
+    network = plan.package.checksums.get(INT8_ONNX if runtime.precision == "int8" else WEIGHTS if runtime.name == "torch" else ONNX, "")
     tags = {
         "GEOSEG_VERSION": versions["geoseg"],
         "GEOSEG_MODEL": f"{plan.package.name} sha256:{plan.package.checksum}",
+        "GEOSEG_NETWORK": f"{runtime.name} {runtime.precision} sha256:{network}",
         "GEOSEG_SCENE": plan.scene.product_id or plan.scene.name,
-        "GEOSEG_CLOUD_MODEL": _cloud_model(plan.options.cloud_model),
+        "GEOSEG_ENSEMBLE": ", ".join(f"{member.name} sha256:{member.checksum}" for member in ensemble_members(plan)),
+        "GEOSEG_CLOUD_MODEL": cloud_model_words(plan.options.cloud_model),
         "ATTRIBUTION": plan.scene.attribution,
     }
     given = {key: value for key, value in opened_with.items() if value is not None}
@@ -58,11 +61,17 @@ def describe_run(plan: MapPlan, runtime: Runtime, opened_with: Mapping[str, Any]
     return Run(command_line(plan, given), given, inputs, versions, {key: value for key, value in tags.items() if value})
 
 
-def _cloud_model(path: str | None) -> str:
+def cloud_model_words(path: str | None) -> str:
+    """Name and checksum of the package that masks clouds; empty where none does."""
     if path is None:
         return ""
     package = ModelPackage.open(path)
     return f"{package.name} sha256:{package.checksum}"
+
+
+def ensemble_members(plan: MapPlan) -> list[ModelPackage]:
+    """The packages of the ensemble beside the first."""
+    return [ModelPackage.open(path) for path in plan.options.ensemble]
 
 
 def input_files(plan: MapPlan) -> list[Path]:
@@ -77,11 +86,12 @@ def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ..
     """The `geoseg predict` command for this map, without -o: what is at its default is left out."""
     stack = [*plan.scene.stack, "--stack"] if plan.scene.stack else [*plan.scene.series, "--series"] if plan.scene.series else []
     words = ["geoseg", "predict", *(stack or [plan.scene.source]), "--model", str(plan.package.path)]
+    words += [word for path in plan.options.ensemble for word in ("--model", path)]
     for name, value in opened_with.items():
         words += [f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, list | tuple) else str(value)]
     for option in dataclasses.fields(MapOptions):
         value = getattr(plan.options, option.name)
-        if value == option.default:
+        if value == option.default or option.name == "ensemble":
             continue
         flag = option.name.replace("_", "-")
         if isinstance(value, bool):
@@ -93,13 +103,13 @@ def command_line(plan: MapPlan, opened_with: Mapping[str, Any]) -> tuple[str, ..
 
 def plan_facts(plan: MapPlan, run: Run) -> dict[str, Any]:
     """All that decides what the map will be, as plain data: maps of equal facts are equal to the bit."""
-    options = {name: value for name, value in dataclasses.asdict(plan.options).items() if name not in _WITHOUT_EFFECT}
     return {
-        "source": _sources(plan),
+        "source": all_sources(plan),
         "opened_with": run.opened_with,
         "inputs": list(run.inputs),
-        "model": plan.package.checksum,
-        "options": options | _option_files(plan.options),
+        "model": [plan.package.checksum, *(member.checksum for member in ensemble_members(plan))],
+        "cloud_model": run.tags.get("GEOSEG_CLOUD_MODEL"),
+        "options": deciding_options(plan.options),
         "software": run.software,
         "grid": grid_fields(plan.geobox),
         "tiles": {
@@ -115,7 +125,14 @@ def read_summary(item: Path) -> dict[str, Any]:
     return summary
 
 
-def _sources(plan: MapPlan) -> list[str] | str:
+def deciding_options(options: MapOptions) -> dict[str, Any]:
+    """The options that decide what is finished of a map, with files as they are found from any folder."""
+    deciding = {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT}
+    return deciding | option_files(options)
+
+
+def all_sources(plan: MapPlan) -> list[str] | str:
+    """What the scene was opened from, as it is found from any folder; a list for a stack or a series."""
     return [_absolute(path) for path in plan.scene.stack or plan.scene.series] or _absolute(plan.scene.source)
 
 
@@ -125,12 +142,14 @@ def summarise(parts: Parts) -> dict[str, Any]:
     The observed share is that of the ground inside both the scene and the area of interest.
     """
     plan = parts.plan
-    reasons = areas_m2(parts.path("reason"), REASON_LEGEND.codes, plan.geobox)
+    legends = {parts.path(output.name): output.legend.codes for output in plan.package.outputs if output.kind == "classes"}
+    all_areas = all_areas_m2(legends | {parts.path("reason"): REASON_LEGEND.codes}, plan.geobox)
+    reasons = all_areas[parts.path("reason")]
     asked = sum(area for code, area in reasons.items() if code not in (Reason.OUTSIDE, Reason.OUTSIDE_AREA))
     outputs = {}
     for output in plan.package.outputs:
         if output.kind == "classes":
-            areas = areas_m2(parts.path(output.name), output.legend.codes, plan.geobox)
+            areas = all_areas[parts.path(output.name)]
             whole = sum(areas.values()) or 1.0
             outputs[output.name] = [
                 {"code": one.code, "name": one.name, "area_km2": areas[one.code] / 1e6, "percent": 100 * areas[one.code] / whole}
@@ -181,15 +200,19 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
             licence=package.licence,
             checksum=package.checksum,
             figures=[figure.model_dump(mode="json") for figure in package.figures],
+            ensemble=[
+                {"name": one.name, "title": one.title, "licence": one.licence, "checksum": one.checksum} for one in ensemble_members(plan)
+            ],
         ),
         run=RunFacts(
             command=list(run.command),
             settings={
-                "source": _sources(plan),
+                "source": all_sources(plan),
                 "model": _absolute(str(package.path)),
                 "opened_with": run.opened_with,
-                "options": dataclasses.asdict(plan.options) | _option_files(plan.options),
+                "options": dataclasses.asdict(plan.options) | option_files(plan.options),
                 "inputs": list(run.inputs),
+                "cloud_model": run.tags.get("GEOSEG_CLOUD_MODEL"),
                 **({"terrain_correction": plan.correction.facts()} if plan.correction is not None else {}),
             },
             masked=list(plan.options.mask_classes) if plan.quality_roles else [],
@@ -202,13 +225,15 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
         part.write_text(json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _option_files(options: MapOptions) -> dict[str, str]:
+def option_files(options: MapOptions) -> dict[str, Any]:
     """The options that name files, so that they are found from any folder."""
     named = {name: getattr(options, name) for name in ("aoi", "exclude", "zones", "like", "cloud_model")}
-    return {name: _absolute(path) for name, path in named.items() if path is not None}
+    files: dict[str, Any] = {name: _absolute(path) for name, path in named.items() if path is not None}
+    return files | {"ensemble": [_absolute(path) for path in options.ensemble]}
 
 
 def _absolute(path: str) -> str:
-    """A local path from the root, also one with a layer's name behind it; any other address as it is."""
-    file, bar, layer = str(path).partition("|")
+    """A local path from the root, also one with a layer's name or an Item's id behind it; any other address as it is."""
+    mark = next((mark for mark in "|#" if Path(str(path).partition(mark)[0]).exists()), "|")
+    file, bar, layer = str(path).partition(mark)
     return f"{Path(file).absolute()}{bar}{layer}" if Path(file).exists() else str(path)

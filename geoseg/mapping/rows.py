@@ -15,10 +15,10 @@ from geoseg.io.opening import files_kept_open
 from geoseg.mapping.blending import RowBlender
 from geoseg.mapping.pipeline import in_order, one_ahead
 from geoseg.mapping.plan import MapPlan
-from geoseg.mapping.runtimes import Runtime
 from geoseg.mapping.tiles import Panel, Strip
 from geoseg.mapping.windows import Area, Window, windows
 from geoseg.preprocess.quality import Reason
+from geoseg.runtimes.contract import Runtime
 
 
 @dataclass(frozen=True)

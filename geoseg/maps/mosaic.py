@@ -20,12 +20,11 @@ from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.io.qgis_styles import polygons_qml
 from geoseg.io.score_files import score_profile
 from geoseg.io.staging import Staging, check_free, move_results
-from geoseg.io.vectors import write_polygons
 from geoseg.maps.map_results import MapResult, open_all_maps
 from geoseg.maps.mosaic_plan import MosaicOptions, MosaicPlan, plan_mosaic
 from geoseg.maps.mosaic_record import mosaic_names, provenance, summarise, write_mosaic_item, write_mosaic_project
 from geoseg.maps.mosaic_windows import JoinedWindow, join_window
-from geoseg.polygons.outlines import trace_polygons
+from geoseg.polygons.outlines import write_map_polygons
 from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
 
@@ -152,5 +151,6 @@ def _finish(plan: MosaicPlan, parts: Path, paths: Mapping[str, Path]) -> None:
     if "classes_polygons" not in paths:
         return
     scores = parts / "scores.tif" if plan.scores else None
-    polygons = trace_polygons(parts / "classes.tif", plan.legend, scores=scores)
-    write_polygons(paths["classes_polygons"], polygons, style_qml=polygons_qml(plan.legend))
+    write_map_polygons(
+        paths["classes_polygons"], parts / "classes.tif", plan.legend, scores=scores, style_qml=polygons_qml(plan.legend)
+    )

@@ -23,6 +23,10 @@ PACKAGE_VERSION = "1"
 DEFAULT_PACKAGE = Path(__file__).parent / "default"
 """The package that ships with geoseg: water from Sentinel-2."""
 METADATA, ONNX, WEIGHTS, CARD = "model.json", "model.onnx", "weights.safetensors", "README.md"
+INT8_ONNX = "model.int8.onnx"
+"""The network once more, in 8-bit integers."""
+INT8_PARITY = "int8_parity.json"
+"""How well it agrees with the one in 32 bits."""
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The same files give the same bytes, whenever they are zipped."""
 
@@ -84,11 +88,13 @@ def write_package(
     onnx: bytes | None,
     weights: bytes | None = None,
     others: Mapping[str, bytes] | None = None,
+    card: str = "",
     zip: bool = False,
 ) -> ModelPackage:
     """Write a package to a new folder (or a .zip, when asked or so named), whole or not at all, and open it.
 
-    At least one of `onnx` and `weights` (safetensors) is given; `others` are further files, name → bytes, such as figures.
+    At least one of `onnx` and `weights` (safetensors) is given; `others` are further files, name → bytes, such as figures;
+    `card` is Markdown that follows the model card.
     Raises PackageError where `out` exists or there is no network, OutputError where it cannot be written.
     """
     out = Path(out)
@@ -98,7 +104,7 @@ def write_package(
     if not networks:
         raise PackageError(f"no network for the model package {out}; give the ONNX graph, the safetensors weights, or both")
     files = {**(others or {}), **networks}
-    files[CARD] = model_card(description).encode()
+    files[CARD] = "\n".join(filter(None, (model_card(description), card))).encode()
     plain = description.model_dump(mode="json", include=set(ModelDescription.model_fields))
     item = stac.model_item({"package_version": PACKAGE_VERSION, **plain}, _assets(files))
     files[METADATA] = (json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -130,6 +136,18 @@ _KINDS: dict[str, dict[str, Any]] = {
         "title": "Weights of the network",
         "roles": ["mlm:model", "mlm:weights", "data"],
         "fields": {"mlm:artifact_type": "safetensors.torch.save_file", "mlm:framework": "PyTorch"},
+    },
+    INT8_ONNX: {
+        "media_type": "application/octet-stream; framework=onnx",
+        "title": "Network in 8-bit integers as an ONNX graph",
+        "roles": ["mlm:model", "data"],
+        "fields": {"mlm:artifact_type": "onnx", "mlm:framework": "ONNX"},
+    },
+    INT8_PARITY: {
+        "media_type": "application/json",
+        "title": "Agreement of the network in 8-bit integers with that in 32 bits",
+        "roles": ["metadata"],
+        "fields": {},
     },
     CARD: {"media_type": "text/markdown", "title": "Model card", "roles": ["metadata"], "fields": {}},
 }

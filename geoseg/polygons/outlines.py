@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
+import pyarrow as pa
 import shapely
-from geopandas import GeoDataFrame
 from numpy.typing import NDArray
-from rasterio.windows import Window
+from odc.geo.geobox import GeoBox
 
-from geoseg.errors import InputError, SceneError
-from geoseg.ground import corners_to_map, geodesic_area_m2, metres_to_crs
+from geoseg.errors import InputError
+from geoseg.ground import corners_to_map, geodesic_area_m2
+from geoseg.io.polygon_files import PolygonBatch, write_polygon_batches
 from geoseg.legend import Legend
 from geoseg.polygons.buildings import square_buildings
-from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips
+from geoseg.polygons.measures import ClassBands, OwnScores, open_scores, run_areas_m2
+from geoseg.polygons.simplify import Simplifier
+from geoseg.polygons.stream import Traced, no_regions, trace_regions
+from geoseg.polygons.strips import Strip, map_geobox, read_codes
 from geoseg.polygons.touching import codes_of_pieces
-from geoseg.polygons.trace import OUTSIDE, trace_outlines
+from geoseg.polygons.trace import Outlines, join_outlines
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 
 def trace_polygons(
@@ -38,73 +47,143 @@ def trace_polygons(
     Rasterised again at pixel centres the polygons equal the map exactly, and their areas add up to the map's.
 
     `scores` holds one band for each class in the legend's order on the same grid; its scale and offset are applied.
-    `simplify_m` is a tolerance in metres on the ground: corners go whose triangle with their neighbours is smaller than its
-    square. Borders are simplified once for both sides, so no gaps and no overlaps arise; `area_m2` is then that of the
-    polygon as written.
+    `simplify_m` is a tolerance in metres on the ground, as `simplify.Simplifier` says: borders are simplified once for both
+    sides, so no gaps and no overlaps arise; `area_m2` is then that of the polygon as written.
 
     Outlines of the class codes in `square` get right angles where `squares.py` allows it; a column `squared` then says which did.
     The other classes follow them, so that no polygons overlap. `pieces` is the map after `touching.split_touching`: its
     regions are traced.
 
+    All polygons are held in memory, as shapely's; `write_map_polygons` writes maps of any size.
+
     Raises InputError for a negative tolerance or a code that is not in the legend, SceneError for scores on another grid.
     """
-    if simplify_m < 0:
-        raise InputError(f"a tolerance of {simplify_m:g} m was given; expected 0 or more, in metres on the ground")
-    divided = pieces or classes
-    regions = find_regions(divided)
-    codes = regions.codes if pieces is None else codes_of_pieces(regions.codes)
-    which, _ = legend.to_indices(codes)
-    geobox = map_geobox(classes)
-    crs = rasterio.crs.CRS.from_wkt(geobox.crs.to_wkt()) if geobox.crs is not None else None
-    transform = geobox.affine
-    upright = transform.determinant < 0  # rows are drawn downwards on the map, so that outer rings turn as OGC wants them
-    outlines = trace_outlines(_numbered(divided, regions, legend.nodata), nodes=simplify_m > 0 or bool(square), clockwise=not upright)
-    corners = corners_to_map(transform, outlines.col, outlines.row)
-    offsets = (outlines.ring_offsets, outlines.polygon_offsets)
-    geometry = shapely.from_ragged_array(shapely.GeometryType.POLYGON, corners, offsets)
-    columns: dict[str, Any] = {
-        "class_code": codes[outlines.regions].astype(np.int32),
-        "class_name": np.asarray(legend.names, dtype=object)[which[outlines.regions]],
-        "area_m2": regions.areas_m2[outlines.regions],
-    }
-    if scores is not None:
-        columns["mean_score"] = _mean_scores(scores, divided, regions, which)[outlines.regions]
-    if simplify_m > 0 and len(geometry):
-        geometry = shapely.coverage_simplify(geometry, metres_to_crs(geobox, geobox.crs, simplify_m))
-        columns["area_m2"] = geodesic_area_m2(geometry, geobox.crs)
+    from geopandas import GeoDataFrame  # takes a second to load
+
+    made = _Tracing(classes, legend, scores, simplify_m, pieces)
+    parts = list(made.traced(nodes=bool(square)))
+    geometry = np.concatenate([made.shapes(part.simplified) for part in parts])
+    of_parts = [made.columns(part) for part in parts]
+    order = np.argsort(np.concatenate([part.first_pixels for part in parts]))
+    geometry = geometry[order]
+    columns = {name: np.concatenate([part[name] for part in of_parts])[order] for name in of_parts[0]}
+    columns["class_name"] = np.asarray(legend.names, dtype=object)[columns["class_name"]]
     if square:
-        before = geometry
-        geometry, columns["squared"] = square_buildings(geometry, outlines, np.isin(columns["class_code"], list(square)), geobox)
+        outlines, before = join_outlines([part.outlines for part in parts], order), geometry
+        geometry, columns["squared"] = square_buildings(geometry, outlines, np.isin(columns["class_code"], list(square)), made.geobox)
         moved = np.flatnonzero(geometry != before)
-        columns["area_m2"][moved] = geodesic_area_m2(geometry[moved], geobox.crs)
-    return GeoDataFrame(columns, geometry=geometry, crs=crs)
+        columns["area_m2"][moved] = geodesic_area_m2(geometry[moved], made.geobox.crs)
+    return GeoDataFrame(columns, geometry=geometry, crs=made.crs_wkt)
 
 
-def _numbered(classes: Path, regions: Regions, nodata: int) -> Iterator[NDArray[np.int32]]:
-    """The rows of the map strip by strip, each pixel the number of its region."""
-    for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
-        yield strip.spread(np.where(regions.codes[of_runs] == nodata, np.int32(OUTSIDE), of_runs))
+def write_map_polygons(
+    out: Path,
+    classes: Path,
+    legend: Legend,
+    *,
+    scores: Path | None = None,
+    simplify_m: float = 0.0,
+    style_qml: str | None = None,
+    description: str | None = None,
+) -> int:
+    """Write the polygons of `trace_polygons` as a GeoPackage while they are traced; return how many there are.
 
-
-def _mean_scores(scores: Path, classes: Path, regions: Regions, which: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(region,) mean over its pixels of the score of its own class; NaN where no pixel has a score.
-
-    `which` is the band, counted from 0, of each region's class.
+    In memory are a strip of the map and the regions that go on below it. The polygons come in the order of their last rows,
+    and of their first pixels within one. Errors are those of `trace_polygons`, and OutputError where `out` cannot be written.
     """
-    geobox = map_geobox(scores)
-    if geobox != map_geobox(classes):
-        raise SceneError(f"{scores} and {classes} do not lie on the same grid; give the scores that were written with this class map")
-    total, count = np.zeros(len(regions)), np.zeros(len(regions))
-    with rasterio.open(scores) as source:
-        scales, offsets = np.asarray(source.scales), np.asarray(source.offsets)
-        for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
-            stored = source.read(window=Window(0, strip.first_row, source.width, strip.codes.shape[0]))  # (band, row, col)
-            own = np.take_along_axis(stored, strip.spread(which[of_runs])[np.newaxis], axis=0)[0]
-            known = np.isfinite(own) if source.nodata is None else (own != source.nodata) & np.isfinite(own)
-            sums = np.add.reduceat(np.where(known, own, 0).ravel(), strip.firsts, dtype=np.float64)
-            counts = np.add.reduceat(known.ravel(), strip.firsts, dtype=np.int64)
-            band = which[of_runs]
-            total += np.bincount(of_runs, weights=sums * scales[band] + counts * offsets[band], minlength=len(regions))
-            count += np.bincount(of_runs, weights=counts, minlength=len(regions))
-    mean: NDArray[np.float64] = np.divide(total, count, out=np.full(len(regions), np.nan), where=count > 0)
-    return mean
+    made = _Tracing(classes, legend, scores, simplify_m)
+    return write_polygon_batches(out, made.batches(), crs=made.crs_wkt, style_qml=style_qml, description=description)
+
+
+@dataclass(frozen=True)
+class _Tracing:
+    """What is to be traced."""
+
+    classes: Path
+    legend: Legend
+    scores: Path | None = None
+    simplify_m: float = 0.0
+    pieces: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.simplify_m < 0:
+            raise InputError(f"a tolerance of {self.simplify_m:g} m was given; expected 0 or more, in metres on the ground")
+
+    @cached_property
+    def geobox(self) -> GeoBox:
+        """The grid of the map."""
+        return map_geobox(self.classes)
+
+    @property
+    def crs_wkt(self) -> str | None:
+        """The map's CRS; None where it has none."""
+        return None if self.geobox.crs is None else str(self.geobox.crs.to_wkt())
+
+    def traced(self, *, nodes: bool = False) -> Iterator[Traced]:
+        """Finished regions; at least one batch, which may be empty."""
+        upright = self.geobox.affine.determinant < 0  # rows are drawn downwards on the map, so that outer rings turn as OGC wants them
+        divided, keep, rows = self.pieces or self.classes, None, None
+        if self.simplify_m > 0:
+            keep = Simplifier(self.geobox, self.simplify_m)
+            rows = keep.band_rows
+        with ExitStack() as stack:
+            opened = None if self.scores is None else stack.enter_context(open_scores(self.scores, self.classes, self.geobox))
+            sums = _Sums(self.geobox, ClassBands(self.legend), None if opened is None else OwnScores(opened), self.pieces is not None)
+            batches = trace_regions(
+                read_codes(divided, rows), self.legend.nodata, sums=sums, keep=keep, nodes=nodes or keep is not None, clockwise=not upright
+            )
+            empty = True
+            for batch in batches:
+                empty = False
+                yield batch
+        if empty:
+            yield no_regions(2 if self.scores is None else 3)
+
+    def batches(self) -> Iterator[PolygonBatch]:
+        """Polygons as they are written."""
+        names = pa.array(self.legend.names)
+        for part in self.traced():
+            columns = self.columns(part)
+            named = {name: names.take(pa.array(values)) if name == "class_name" else values for name, values in columns.items()}
+            outlines = part.simplified
+            yield PolygonBatch(self._corners(outlines), outlines.ring_offsets, outlines.polygon_offsets, named)
+
+    def columns(self, part: Traced) -> dict[str, NDArray[Any]]:
+        """The columns of a batch; `class_name` by its position in the legend."""
+        codes = codes_of_pieces(part.codes) if self.pieces is not None else part.codes
+        columns: dict[str, NDArray[Any]] = {
+            "class_code": codes.astype(np.int32),
+            "class_name": ClassBands(self.legend).of(codes),
+            "area_m2": part.sums[0],
+        }
+        if self.scores is not None:
+            total, count = part.sums[1:]
+            columns["mean_score"] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+        if self.simplify_m > 0 and len(part):
+            columns["area_m2"] = geodesic_area_m2(self.shapes(part.simplified), self.geobox.crs)
+        return columns
+
+    def shapes(self, outlines: Outlines) -> NDArray[Any]:
+        """(polygon,) as shapely's."""
+        offsets = (outlines.ring_offsets, outlines.polygon_offsets)
+        polygons: NDArray[Any] = shapely.from_ragged_array(shapely.GeometryType.POLYGON, self._corners(outlines), offsets)
+        return polygons
+
+    def _corners(self, outlines: Outlines) -> NDArray[np.float64]:
+        return corners_to_map(self.geobox.affine, outlines.col, outlines.row)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What is added up over each region: square metres, and, where there are scores, their sum and the pixels that have one."""
+
+    geobox: GeoBox
+    bands: ClassBands
+    scores: OwnScores | None
+    in_pieces: bool
+
+    def __call__(self, strip: Strip) -> NDArray[np.float64]:
+        codes = strip.codes[strip.starts]
+        bands = self.bands.of(codes_of_pieces(codes) if self.in_pieces else codes)
+        areas = run_areas_m2(self.geobox, strip)
+        return np.stack([areas] if self.scores is None else [areas, *self.scores.sums(bands, strip)])

@@ -1,7 +1,8 @@
 """Connected regions of a class map, found strip by strip with only one strip of pixels in memory.
 
 A region is a largest set of pixels of one code that hang together by their sides (4-connected). What is kept of the whole
-map is one number for each horizontal run of equal pixels and one table row for each region, never one number per pixel.
+map is one table row for each region and one number for each part of it in a strip, never one per pixel: which region a pixel
+belongs to is found again when its strip is read again.
 """
 
 from __future__ import annotations
@@ -12,41 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.windows import Window
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geoseg.ground import pixel_areas_m2
-
-_PIXELS_IN_A_STRIP = 2**22
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Some whole rows of a class map, divided into runs of equal pixels."""
-
-    first_row: int
-    codes: NDArray[np.unsignedinteger]
-    """(row, col)"""
-    starts: NDArray[np.bool_]
-    """(row, col); True where a run begins. Each row begins one."""
-
-    @property
-    def firsts(self) -> NDArray[np.int64]:
-        """(run,) position of each run's first pixel, counted along the strip's rows."""
-        return np.flatnonzero(self.starts)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """(run,) pixels in each run."""
-        return np.diff(self.firsts, append=self.codes.size)
-
-    def spread(self, of_runs: NDArray[Any]) -> NDArray[Any]:
-        """(row, col) pixels with the number of their run."""
-        return np.repeat(of_runs, self.lengths).reshape(self.codes.shape)
+from geoseg.polygons.measures import run_areas_m2
+from geoseg.polygons.strips import Strip, map_geobox, read_strips
 
 
 @dataclass(frozen=True)
@@ -59,35 +32,33 @@ class Regions:
     """(region,) number of pixels."""
     areas_m2: NDArray[np.float64]
     """(region,) ground area."""
-    of_runs: tuple[NDArray[np.int32], ...]
-    """For each strip the region of each of its runs."""
+    of_parts: tuple[NDArray[np.int32], ...]
+    """For each strip the region of each of its parts: what hangs together within it."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
 
-def read_strips(path: Path) -> Iterator[Strip]:
-    """The rows of a one-band class map from the top, in strips that depend on its size alone."""
-    with rasterio.open(path) as source:
-        height = max(1, min(512, _PIXELS_IN_A_STRIP // source.width))
-        for row in range(0, source.height, height):
-            codes = source.read(1, window=Window(0, row, source.width, min(height, source.height - row)))
-            starts = np.ones(codes.shape, dtype=bool)
-            np.not_equal(codes[:, 1:], codes[:, :-1], out=starts[:, 1:])
-            yield Strip(row, codes, starts)
+def strips_with_regions(path: Path, regions: Regions) -> Iterator[tuple[Strip, NDArray[np.int32]]]:
+    """The strips of the map that `regions` are of, and (run,) the region of each run."""
+    for strip, of_parts in zip(read_strips(path), regions.of_parts, strict=True):
+        yield strip, of_parts[_parts_of_runs(strip)]
 
 
 def find_regions(path: Path) -> Regions:
-    """All regions of a class map, those of nodata too."""
+    """All regions of a class map, those of nodata too.
+
+    About 30 bytes of memory for each region and 4 for each part that a region has in a strip; three times that on the way.
+    """
     geobox = map_geobox(path)
     codes: list[NDArray[Any]] = []
     sums: list[NDArray[np.float64]] = []  # (2, region): pixels, square metres
-    of_runs: list[NDArray[np.int32]] = []
+    counts: list[int] = []
     seams: list[NDArray[np.int64]] = []  # (2, link): regions of two strips that are one
     above: tuple[NDArray[Any], NDArray[np.int64]] | None = None
     count = 0
     for strip in read_strips(path):
-        labels = _regions_of_runs(strip)
+        labels = _parts_of_runs(strip)
         here = int(labels.max()) + 1
         codes.append(_first_of_each(labels, strip.codes[strip.starts]))
         sums.append(_sums(labels, here, strip, geobox))
@@ -98,19 +69,13 @@ def find_regions(path: Path) -> Regions:
             seams.append(np.unique(np.stack([above[1][same], top[same]]), axis=1))
         bottom = slice(len(labels) - int(strip.starts[rows - 1].sum()), None)
         above = strip.codes[-1].copy(), np.repeat(labels[bottom], strip.lengths[bottom]) + count
-        of_runs.append((labels + count).astype(np.int32))
+        counts.append(here)
         count += here
     joined = _join(np.concatenate([np.empty((2, 0), np.int64), *seams], axis=1), count)
     total = int(joined.max()) + 1
     pixels, areas = (np.bincount(joined, weights=column, minlength=total) for column in np.concatenate(sums, axis=1))
-    whole = tuple(joined[part].astype(np.int32) for part in of_runs)
-    return Regions(_first_of_each(joined, np.concatenate(codes)), pixels.astype(np.int64), areas.astype(np.float64), whole)
-
-
-def map_geobox(path: Path) -> GeoBox:
-    """The grid of a class map."""
-    with rasterio.open(path) as source:
-        return GeoBox((source.height, source.width), source.transform, source.crs)
+    of_parts = tuple(np.split(joined.astype(np.int32), np.cumsum(counts)[:-1]))
+    return Regions(_first_of_each(joined, np.concatenate(codes)), pixels.astype(np.int64), areas.astype(np.float64), of_parts)
 
 
 def touching(upper: NDArray[Any], lower: NDArray[Any], starts: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
@@ -122,8 +87,8 @@ def touching(upper: NDArray[Any], lower: NDArray[Any], starts: NDArray[np.bool_]
     return upper.ravel()[places], lower.ravel()[places], np.diff(places, append=starts.size)
 
 
-def _regions_of_runs(strip: Strip) -> NDArray[np.int64]:
-    """(run,) region within the strip, numbered by first pixel."""
+def _parts_of_runs(strip: Strip) -> NDArray[np.int64]:
+    """(run,) part of a region within the strip, numbered by first pixel."""
     run_codes = strip.codes[strip.starts]
     of_pixels = (np.cumsum(strip.starts.ravel()) - 1).reshape(strip.codes.shape)
     upper, lower, _ = touching(of_pixels[:-1], of_pixels[1:], strip.starts[:-1] | strip.starts[1:])
@@ -151,7 +116,6 @@ def _first_of_each(labels: NDArray[np.int64], values: NDArray[Any]) -> NDArray[A
 
 
 def _sums(labels: NDArray[np.int64], count: int, strip: Strip, geobox: GeoBox) -> NDArray[np.float64]:
-    """(2, region) pixels and square metres of each region within the strip."""
-    areas = pixel_areas_m2(geobox[strip.first_row : strip.first_row + strip.codes.shape[0], :])
-    of_runs = np.add.reduceat(np.broadcast_to(areas, strip.codes.shape).ravel(), strip.firsts)
+    """(2, part) pixels and square metres of each part of a region within the strip."""
+    of_runs = run_areas_m2(geobox, strip)
     return np.stack([np.bincount(labels, weights=column, minlength=count) for column in (strip.lengths, of_runs)])

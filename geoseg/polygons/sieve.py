@@ -16,7 +16,8 @@ from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.cog import RowWriter
 from geoseg.legend import Legend
-from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips, touching
+from geoseg.polygons.regions import Regions, find_regions, strips_with_regions, touching
+from geoseg.polygons.strips import map_geobox
 
 _SIDE_STEPS = 1000
 """Lengths of pixel sides are whole thousandths of the shorter side: sums are exact, so that a tie is a tie."""
@@ -53,7 +54,7 @@ def sieve(classes: Path, out: Path, *, legend: Legend, min_area_m2: float) -> in
     with RowWriter(
         out, geobox, count=1, dtype=legend.dtype, nodata=legend.nodata, descriptions=descriptions, colours=colours, tags=tags
     ) as writer:
-        for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
+        for strip, of_runs in strips_with_regions(classes, regions):
             writer.append(strip.spread(codes[of_runs].astype(legend.dtype))[np.newaxis])
     return merged
 
@@ -76,7 +77,7 @@ def _find_borders(classes: Path, regions: Regions, small: NDArray[np.bool_], nod
     count = len(regions)
     keys, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     above: tuple[NDArray[Any], NDArray[Any]] | None = None
-    for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
+    for strip, of_runs in strips_with_regions(classes, regions):
         pixels, starts = strip.spread(of_runs), strip.starts
         within = strip.firsts[1:] % starts.shape[1] != 0  # the run before it is in the same row
         first, second = of_runs[:-1][within], of_runs[1:][within]

@@ -22,7 +22,8 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from geoseg.io.cog import RowWriter
-from geoseg.polygons.regions import Regions, find_regions, map_geobox, read_strips
+from geoseg.polygons.regions import Regions, find_regions, strips_with_regions
+from geoseg.polygons.strips import map_geobox, read_strips
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _blocks(classes: Path, regions: Regions, codes: Collection[int]) -> list[_Bl
     number[wanted] = np.arange(len(wanted))
     far = np.iinfo(np.int64).max
     top, left, bottom, right, first_col = (np.full(len(wanted), value, dtype=np.int64) for value in (far, far, -1, -1, -1))
-    for strip, of_runs in zip(read_strips(classes), regions.of_runs, strict=True):
+    for strip, of_runs in strips_with_regions(classes, regions):
         runs = np.flatnonzero(number[of_runs] >= 0)
         block = number[of_runs[runs]]
         row, col = np.divmod(strip.firsts[runs], strip.codes.shape[1])

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from geoseg.errors import SceneError
 from geoseg.io.names import gdal_path, parse_time, safe_name
@@ -153,11 +153,15 @@ def absolute(href: str, given: str) -> str:
 
 
 def load_item(given: str) -> dict[str, Any]:
-    """The Item itself; SceneError where there is none."""
+    """The Item itself, or the one of a collection that `FILE#ID` names; SceneError where there is none."""
+    address, _, name = (given, "", "") if Path(given).exists() else given.partition("#")
     try:
-        item = json.loads(read_address(given))
+        item = json.loads(read_address(address))
     except ValueError as error:
         raise SceneError(f"{given} is not valid JSON ({error}); give a STAC Item.") from error
+    if name and isinstance(item, dict):
+        members = item.get("features") or ()
+        item = next((one for one in members if isinstance(one, dict) and one.get("id") == unquote(name)), None)
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
         raise SceneError(f"{given} is JSON but no STAC Item (type 'Feature' with assets); give the Item of one scene.")
     return item

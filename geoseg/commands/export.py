@@ -1,0 +1,53 @@
+"""`geoseg export`: a model package in another arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from click import get_current_context
+
+from geoseg.commands._words import SCENE_WORDS, check_series, open_as_series, open_source, scene_options
+
+
+@click.command()
+@click.argument("package", metavar="PACKAGE")
+@click.argument("more", metavar="", nargs=-1)
+@click.option("--int8", is_flag=True, help="Add the network in 8-bit integers, for processors without bf16.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new model package: a folder, or a .zip.")
+@click.option("--scenes", metavar="SCENE...", multiple=True, help="Scenes to calibrate with: ground like that which will be mapped.")
+@scene_options
+@click.option("--series", is_flag=True, help="The scenes are dates of one series, for a model that makes one map of them.")
+@click.option("--dates", help="The days of a series in the order of its scenes, where they do not say them.")
+@click.option("--tiles", type=click.IntRange(1), default=64, show_default=True, help="Tiles to calibrate with, and as many to compare.")
+@click.option("--anyway", is_flag=True, help="Write it even where int8 and fp32 agree on less than 99.5 % of the pixels.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+def export(package: str, more: tuple[str, ...], int8: bool, out: Path, scenes: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Write PACKAGE once more with an 8-bit network, calibrated on scenes, and say how far its maps differ (needs the extra `train`)."""
+    import json
+
+    from geoseg.mapping.int8_export import export_int8
+    from geoseg.mapping.plan import MapOptions
+    from geoseg.models.package import INT8_ONNX, ModelPackage
+
+    sources = [*scenes, *more]
+    if not int8:
+        raise click.UsageError("nothing to export to was named; say --int8", get_current_context())
+    if not scenes:
+        raise click.UsageError("int8 needs scenes to calibrate with; say --scenes SCENE...", get_current_context())
+    opened, opening = ModelPackage.open(package), {name: given[name] for name in SCENE_WORDS}
+    check_series(opened.preparation.calendar, opened.title, series=given["series"], dates=given["dates"])
+    if given["series"]:
+        found = [open_as_series(sources, given["dates"], opening, opened, MapOptions())]
+    else:
+        found = [open_source(source, opening) for source in sources]
+    made = export_int8(opened, found, out, tiles=given["tiles"], anyway=given["anyway"])
+    if as_json:
+        click.echo(json.dumps({"event": "exported", "package": str(made.package.path), "parity": made.parity.facts()}))
+        return
+    for warning in made.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    size = len(made.package.read(INT8_ONNX)) / 1e6
+    click.echo(f"{made.package.path}: the package with {INT8_ONNX} ({size:.1f} MB)")
+    click.echo(f"against fp32: {made.parity.figures()}; {made.parity.speed_ratio:.2f} times as fast here")

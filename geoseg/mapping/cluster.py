@@ -1,0 +1,79 @@
+"""Tasks on many machines: plain data to the workers of a Dask scheduler, plain data back, and a task whose worker dies goes to another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from geoseg.errors import InputError, require
+from geoseg.mapping.pipeline import usable_processors
+from geoseg.mapping.processes import Function, Lost, Task
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOCAL = "local"
+"""Stands for a scheduler and workers of this machine, which end with the command."""
+
+_LOCAL_DEATHS = 2
+"""So many workers of this machine may die with a task before it counts as lost; elsewhere the scheduler's own setting counts."""
+_CONNECT_S = 30
+
+
+@contextmanager
+def connected(address: str, jobs: int | None = None) -> Iterator[Client]:
+    """A client of the Dask scheduler at this address, or of one for this block with `jobs` worker processes where it is `local`.
+
+    MissingExtraError where Dask is not installed, InputError where no scheduler answers.
+    """
+    distributed, dask = require("distributed", extra="cluster"), require("dask", extra="cluster")
+    if address == LOCAL:
+        workers = {"n_workers": jobs or usable_processors(), "threads_per_worker": 1, "processes": True}
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": _LOCAL_DEATHS}),
+            distributed.LocalCluster(**workers, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+            yield client
+        return
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:  # ValueError: no such protocol
+        said = " ".join(str(error).split())
+        raise InputError(f"no Dask scheduler answers at {address} ({said}); give its tcp://host:port, or local for this machine") from error
+    with client:
+        yield client
+
+
+def run_tasks(function: Function, tasks: Iterable[Task], client: Client) -> Generator[tuple[Task, dict[str, Any] | Lost], None, None]:
+    """Every task with its result, as they are ready, from the workers of a cluster.
+
+    `function` must be importable there. A task whose worker dies is given to another, at most as often as the scheduler allows
+    (`distributed.scheduler.allowed-failures`), and so is one whose result died with its worker: a task must bear being done twice.
+    A task may be a scene, or any part of one.
+    """
+    as_completed = require("distributed", extra="cluster").as_completed
+    given = {client.submit(_work, function, dict(task), pure=False): task for task in tasks}
+    with client.as_current():
+        ready = as_completed(list(given), raise_errors=False)
+    for future in ready:
+        task = given.pop(future)
+        if future.status == "finished":
+            yield task, future.result()
+        elif future.status == "error":
+            yield task, Lost(_why(future.exception()))
+        else:
+            yield task, Lost(f"the scheduler gave the task up ({future.status}); see its log")
+
+
+def _work(function: Function, task: Task) -> dict[str, Any]:
+    """What runs on a worker; its progress is told to nobody."""
+    return function(task, lambda said: None)
+
+
+def _why(error: BaseException | None) -> str:
+    if type(error).__name__ == "KilledWorker":
+        return "its workers died again and again, perhaps because the memory did not suffice: give them more, or fewer threads each"
+    return f"the worker could not do it ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -1,0 +1,129 @@
+"""Scenes on a real Dask scheduler with workers in processes of their own, of which one is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import geopandas
+import packages
+import pytest
+from command_line import write
+from dying_tasks import double
+
+from geoseg.mapping.cluster import connected, run_tasks
+from geoseg.mapping.processes import Lost, Task
+
+distributed = pytest.importorskip("distributed", reason="the extra cluster brings it")
+
+pytestmark = pytest.mark.enable_socket  # of this machine only
+
+GENERIC = ("--sensor", "generic", "--model", "net")
+SCENES = 4
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def cluster(place: Path) -> Iterator[str]:
+    """The address of a scheduler with two workers of one thread each, three processes that end with the test."""
+    packages.neighbourhood_package(place / "net", 9, tile=64, overlap=32)
+    for name in range(SCENES):
+        write(place / f"scene{name}.tif", side=400)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))}
+    file = place / "scheduler.json"
+    common = ("--scheduler-file", str(file), "--no-dashboard")
+    words = [
+        ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common),
+        *2 * [("distributed.cli.dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", *common)],
+    ]
+    started = [
+        subprocess.Popen([sys.executable, "-m", *line], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for line in words
+    ]
+    try:
+        wait_until(file.exists)
+        with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=PATIENCE_S)
+            yield client.scheduler.address
+    finally:
+        for process in started:
+            process.kill()
+        for process in started:
+            process.wait(PATIENCE_S)
+
+
+def wait_until(met: Callable[[], object]) -> None:
+    """Look every few milliseconds, and give up after a minute."""
+    end = time.monotonic() + PATIENCE_S
+    while not met():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def pixels(folder: Path) -> dict[str, bytes]:
+    """What the maps in a folder hold: every result but those that tell the time, or are QGIS's own."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix not in (".json", ".qgz", ".parquet")}
+
+
+def kill_a_worker(address: str, out: Path) -> None:
+    """Once strips of a map lie on the disk, kill the process that makes it."""
+    with distributed.Client(address, set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        wait_until(lambda: list(out.glob(".scene*.geoseg/parts/*")))
+        busy = [worker for worker, keys in client.processing().items() if keys]
+        os.kill(pids[busy[0]], getattr(signal, "SIGKILL", signal.SIGTERM))
+        wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
+
+
+def test_every_scene_is_there_once_although_a_worker_was_killed(cluster: str, place: Path, geoseg) -> None:
+    assert geoseg("predict", "scene[0-9].tif", *GENERIC, "-o", "alone").code == 0
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill_a_worker, cluster, place / "out")
+        ran = geoseg("predict", "scene[0-9].tif", *GENERIC, "-o", "out", "--cluster", cluster)
+        killed.result()
+    assert ran.code == 0, ran.err
+    assert f"{SCENES} scenes: {SCENES} finished" in ran.out
+    assert pixels(place / "out") == pixels(place / "alone")
+    assert not [path for path in (place / "out").iterdir() if path.name.startswith(".")]
+    rows = geopandas.read_parquet(place / "out/summary.parquet")
+    assert sorted(rows["name"]) == [f"scene{name}" for name in range(SCENES)]
+
+
+def dies(task: Task, tell: Callable[[object], None]) -> dict[str, int]:
+    """What a client hears where workers died, and where a worker cannot do what it is asked to."""
+    if task["number"] == 1:
+        raise distributed.scheduler.KilledWorker("task", None, 3)
+    if task["number"] == 2:
+        raise ModuleNotFoundError("No module named 'geoseg'")
+    return {"same": task["number"]}
+
+
+def test_a_task_without_a_result_is_lost_and_the_others_are_done() -> None:
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False) as client:
+        ended = {task["number"]: result for task, result in run_tasks(dies, [{"number": number} for number in range(4)], client)}
+    assert (ended[0], ended[3]) == ({"same": 0}, {"same": 3})
+    assert isinstance(ended[1], Lost)
+    assert "died again and again" in ended[1].because
+    assert ended[2] == Lost("the worker could not do it (ModuleNotFoundError: No module named 'geoseg')")
+
+
+def test_workers_of_this_machine_are_started_and_ended(tmp_path: Path) -> None:
+    tasks = [{"number": number, "folder": str(tmp_path)} for number in range(3)]
+    with connected("local", 1) as client:
+        assert {task["number"]: result for task, result in run_tasks(double, tasks, client)} == {n: {"double": 2 * n} for n in range(3)}
+    assert not multiprocessing.active_children()
+
+
+def test_a_scheduler_that_is_not_there_is_said_so(geoseg, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoseg.mapping.cluster._CONNECT_S", 0.2)
+    ran = geoseg("predict", "scene.tif", "--sensor", "generic", "--model", "model", "-o", "out", "--cluster", "tcp://127.0.0.1:9")
+    assert (ran.code, "no Dask scheduler answers at tcp://127.0.0.1:9" in ran.sentence) == (2, True)
+    ran = geoseg("predict", "scene.tif", "--sensor", "generic", "--model", "model", "-o", "out", "--cluster", "nonsense://x")
+    assert (ran.code, "no Dask scheduler answers at nonsense://x" in ran.sentence) == (2, True)
