@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import geopandas
 import packages
@@ -18,8 +20,13 @@ import pytest
 from command_line import write
 from dying_tasks import double
 
+from geoseg import __version__
+from geoseg.mapping.bands import made_by_workers
 from geoseg.mapping.cluster import connected, run_tasks
+from geoseg.mapping.make_map import MapOptions, make_map
 from geoseg.mapping.processes import Lost, Task
+from geoseg.models.package import ModelPackage
+from geoseg.scenes.open_scene import open_scene
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster brings it")
 
@@ -41,7 +48,7 @@ def cluster(place: Path) -> Iterator[str]:
     common = ("--scheduler-file", str(file), "--no-dashboard")
     words = [
         ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common),
-        *2 * [("distributed.cli.dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", *common)],
+        *2 * [("distributed.cli.dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--preload", "geoseg.mapping.many", *common)],
     ]
     started = [
         subprocess.Popen([sys.executable, "-m", *line], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -96,10 +103,44 @@ def test_every_scene_is_there_once_although_a_worker_was_killed(cluster: str, pl
     assert sorted(rows["name"]) == [f"scene{name}" for name in range(SCENES)]
 
 
+def test_bands_of_one_scene_are_the_map_of_one_process_although_a_worker_was_killed(cluster: str, place: Path, geoseg) -> None:
+    write(place / "scene_large.tif", side=700)
+    assert geoseg("predict", "scene_large.tif", *GENERIC, "-o", "alone").code == 0
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill_a_worker, cluster, place / "out")
+        ran = geoseg("predict", "scene_large.tif", *GENERIC, "-o", "out", "--cluster", cluster)
+        killed.result()
+    assert ran.code == 0, ran.err
+    assert pixels(place / "out") == pixels(place / "alone")
+    assert not [path for path in (place / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_strips_that_are_on_the_disk_are_not_made_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages.neighbourhood_package(place / "net", 9, tile=64, overlap=32)
+    write(place / "scene.tif", side=200)
+
+    def run_twice(function, tasks, client):
+        """Every band twice, as where a worker's answer was lost; the second time there is no network."""
+        for task in tasks:
+            first = function(task, print)
+            with monkeypatch.context() as patch:
+                patch.setattr("geoseg.mapping.bands.open_network", None)
+                assert function(task, print) == first
+            yield task, first
+
+    monkeypatch.setattr("geoseg.mapping.bands.thread_count", lambda client: 1)
+    monkeypatch.setattr("geoseg.mapping.bands.run_tasks", run_twice)
+    package, generic = ModelPackage.open("net"), {"sensor": "generic"}
+    task = {"geoseg": __version__, "source": "scene.tif", "opened_with": generic, "model": "net", "checksum": package.checksum}
+    workers = made_by_workers(None, task | {"options": asdict(MapOptions())})
+    made = make_map(open_scene("scene.tif", **generic), package, place / "out", opened_with=generic, strips=workers)
+    assert made.summary["observed_share"] == 1
+
+
 def dies(task: Task, tell: Callable[[object], None]) -> dict[str, int]:
     """What a client hears where workers died, and where a worker cannot do what it is asked to."""
     if task["number"] == 1:
-        raise distributed.scheduler.KilledWorker("task", None, 3)
+        raise distributed.scheduler.KilledWorker("task", SimpleNamespace(address="tcp://worker"), 3)
     if task["number"] == 2:
         raise ModuleNotFoundError("No module named 'geoseg'")
     return {"same": task["number"]}

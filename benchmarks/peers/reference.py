@@ -2,8 +2,9 @@
 
     python benchmarks/peers/reference.py --scene SCENE.tif --weights NAME.safetensors --out REFERENCE.tif [--threads 2]
 
-Windows of 2048 pixels with 512 more on each side, where the scene goes on: the receptive field of the network (281 pixels to each
-side, measured) ends inside, and the windows begin at multiples of its stride. A scene of 2048 pixels is one window.
+Windows of 2048 pixels with 512 more on each side, where the scene goes on: the receptive field of the network (some 281 pixels to each
+side) ends inside, and the windows begin at multiples of its stride. `--tile` and `--overlap` are the 2048 and the 512: with
+512 and 288 a scene of 1024 x 1024 comes out as it does in one piece, pixel for pixel.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python benchmarks/peers/train.py FOLDER
 
-Trains smp.Unet with a ResNet-18 from random weights for 300 steps on a scene of another seed (some three minutes on two cores),
+Trains smp.Unet with a ResNet-18 from random weights for 300 steps on a scene of another seed (some three minutes on one core),
 and says how often it is right there and on ground it has not seen. FOLDER gets for the network (`unet`), and for one convolution of
 1 x 1 that shows what an engine costs without a network (`stub`):
 

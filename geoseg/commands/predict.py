@@ -64,6 +64,12 @@ SOME_FAILED = 3
 @click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
 @click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
 @click.option("--no-polygons", "polygons", flag_value=False, default=True, help="Write no outlines of the map's regions.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "nodata"]),
+    default="stop",
+    help="At a block of the scene that cannot be read: stop, or map the rest and list such blocks.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--resume", is_flag=True, help="Go on with a map that was stopped; begin it where there is none.")
 @click.option("--dry-run", is_flag=True, help="Say tiles, memory, disk and time; map nothing.")

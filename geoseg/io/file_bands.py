@@ -17,8 +17,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.io.opening import dataset_geobox, opened
-
-REMOTE = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift")
+from geoseg.io.remote import is_remote
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def stem(path: str) -> str:
 
 def open_files(paths: Sequence[str]) -> list[RasterFile]:
     """The files in this order; remote ones are asked side by side, since each answer takes a while."""
-    if len(paths) > 1 and any(path.startswith(REMOTE) for path in paths):
+    if len(paths) > 1 and any(map(is_remote, paths)):
         with ThreadPoolExecutor(max_workers=8) as pool:
             return list(pool.map(open_file, paths))
     return [open_file(path) for path in paths]
@@ -85,17 +84,32 @@ def open_file(path: str) -> RasterFile:
 
 
 def sample_pixels(path: str, index: int, *, side: int = 96, per_axis: int = 4) -> NDArray[Any]:
-    """A few thousand stored numbers (1-D) spread over a band: small windows, or a coarse overview where the file has them."""
+    """A few thousand stored numbers (1-D) spread over a band: small windows, or a coarse overview where the file has them.
+
+    Windows that cannot be read are left out, unless all are: who reads in full is told.
+    """
     with opened(path) as file:
         rows, cols = file.shape
         if file.driver.startswith("JP2") or file.overviews(index) or rows * cols <= 512 * 512:
             shape = (min(rows, 512), min(cols, 512))
-            plane: NDArray[Any] = file.read(index, out_shape=shape, resampling=Resampling.nearest)
-            return plane.ravel()
+            if (plane := _look(file, path, index, out_shape=shape, resampling=Resampling.nearest)) is not None:
+                return plane
         tops = np.linspace(0, max(rows - side, 0), per_axis).astype(int)
         lefts = np.linspace(0, max(cols - side, 0), per_axis).astype(int)
         windows = [Window(int(left), int(top), min(side, cols), min(side, rows)) for top in tops for left in lefts]
-        return np.concatenate([file.read(index, window=window).ravel() for window in windows])
+        looks = [look for window in windows if (look := _look(file, path, index, window=window)) is not None]
+        return np.concatenate(looks or [file.read(index, window=windows[0]).ravel()])
+
+
+def _look(file: DatasetReader, path: str, index: int, **where: Any) -> NDArray[Any] | None:
+    """Stored numbers (1-D) of a part of a band; None where a block of it is damaged."""
+    try:
+        numbers: NDArray[Any] = persistently(path, lambda: file.read(index, **where), failures=GDAL_ERRORS)
+    except GDAL_ERRORS as error:
+        if line_failed(path, error):
+            raise
+        return None
+    return numbers.ravel()
 
 
 def _band(file: DatasetReader, path: str, index: int) -> FileBand:

@@ -16,13 +16,14 @@ from rasterio.windows import Window
 
 from geoseg.errors import BandError, SceneError
 from geoseg.io.block_rows import READ_PIXELS
+from geoseg.io.damage import known_damage, read_into
 from geoseg.io.opening import dataset_geobox, file_geobox, files_kept_open, gdal_env, opened
 from geoseg.io.resample import NOWHERE, Floats, Method, Placement, axis_weights, blend, cell_mean, inside, sample
 from geoseg.io.validity import valid_pixels
 from geoseg.raster import Raster
 from geoseg.sensors import Band
 
-__all__ = ["Resampling", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster", "warp"]
+__all__ = ["Resampling", "file_geobox", "files_kept_open", "footprint", "gdal_env", "read_raster", "unreadable", "warp"]
 
 Resampling = Literal["auto", "nearest", "bilinear", "average"]
 """`auto`: the mean where target pixels are at least 1.5 times coarser, else bilinear."""
@@ -50,7 +51,8 @@ def read_raster(
     `Band.nodata` counts where the file states none. An interpolated pixel is valid where the source pixel at its centre is, a
     mean where at least half of its area is.
 
-    SceneError: the file cannot be read or does not say where it lies. BandError: it has no such band.
+    SceneError: the file cannot be read, a block of it is damaged (unless inside `damage_noted`: then it is not valid), or it does not
+    say where it lies. BandError: it has no such band.
     """
     with opened(path) as dataset:
         source = dataset_geobox(dataset)
@@ -58,9 +60,9 @@ def read_raster(
         known = _describe(dataset, bands)
         placement = Placement(source, target)
         if (shift := placement.shift) is not None:
-            values, valid = _read_window(dataset, known, shift, target.shape.yx)
+            values, valid = _read_window(dataset, path, known, shift, target.shape.yx)
         else:
-            values, valid = _read_warped(dataset, known, placement, resampling)
+            values, valid = _read_warped(dataset, path, known, placement, resampling)
     return Raster(values, valid, target, tuple(known.values()))
 
 
@@ -71,6 +73,18 @@ def footprint(path: str, geobox: GeoBox) -> NDArray[np.bool_]:
     for rows, cols in _blocks(geobox.shape.yx, placement.separable):
         covered[rows, cols] = inside(*placement(*_centres(rows, cols)), placement.source.shape.yx)
     return covered
+
+
+def unreadable(path: str, geobox: GeoBox) -> NDArray[np.bool_]:
+    """(row, col) of `geobox`: True where the pixel's centre lies in a block of the file that is noted as damaged, in any band."""
+    lost = np.zeros(geobox.shape, dtype=bool)
+    if damage := known_damage(path):
+        placement = Placement(file_geobox(path), geobox)
+        for rows, cols in _blocks(geobox.shape.yx, placement.separable):
+            row, col = placement(*_centres(rows, cols))
+            for one in damage:
+                lost[rows, cols] |= (row >= one.rows[0]) & (row < one.rows[1]) & (col >= one.cols[0]) & (col < one.cols[1])
+    return lost
 
 
 def _describe(dataset: DatasetReader, bands: Sequence[int] | Mapping[int, Band]) -> dict[int, Band]:
@@ -84,7 +98,7 @@ def _describe(dataset: DatasetReader, bands: Sequence[int] | Mapping[int, Band])
 
 
 def _read_window(
-    dataset: DatasetReader, bands: Mapping[int, Band], first: tuple[int, int], shape: tuple[int, int]
+    dataset: DatasetReader, path: str, bands: Mapping[int, Band], first: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A window of the file's own grid that starts at pixel `first` (row, col); outside the file it is not valid.
 
@@ -97,12 +111,16 @@ def _read_window(
     rows, cols = (max(top, 0), min(bottom, dataset.height)), (max(left, 0), min(right, dataset.width))
     if cols[0] >= cols[1]:
         return values, valid
+
+    def read(numbers: Sequence[int], window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        stored = dataset.read(list(numbers), window=window, out_dtype=values.dtype)
+        known = valid_pixels(dataset, {number: bands[number] for number in numbers}, stored, window, beside=bands)
+        return np.where(known, stored, 0), known
+
     for above, below in _along_blocks(dataset, rows, cols[1] - cols[0]):
         window = Window.from_slices((above, below), cols)
         part = np.s_[:, above - top : below - top, cols[0] - left : cols[1] - left]
-        stored = dataset.read(list(bands), window=window, out_dtype=values.dtype)
-        valid[part] = valid_pixels(dataset, bands, stored, window)
-        values[part] = np.where(valid[part], stored, 0)
+        read_into((values[part], valid[part]), dataset, path, list(bands), window, read)
     return values, valid
 
 
@@ -115,10 +133,10 @@ def _along_blocks(dataset: DatasetReader, rows: tuple[int, int], width: int) -> 
 
 
 def _read_warped(
-    dataset: DatasetReader, bands: Mapping[int, Band], placement: Placement, resampling: Resampling
+    dataset: DatasetReader, path: str, bands: Mapping[int, Band], placement: Placement, resampling: Resampling
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     stored = np.result_type(*(dataset.dtypes[number - 1] for number in bands))
-    return warp(lambda first, shape: _read_window(dataset, bands, first, shape), stored, tuple(bands.values()), placement, resampling)
+    return warp(lambda first, shape: _read_window(dataset, path, bands, first, shape), stored, tuple(bands.values()), placement, resampling)
 
 
 def warp(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 import rasterio
@@ -18,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geoseg.errors import SceneError
+from geoseg.io.remote import http_settings, is_remote, line_failed, persistently, remote_settings
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NOT_A_PATH = re.compile(r"\w{2,}:")
@@ -28,12 +30,14 @@ GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError)
 
 
 def gdal_env(cache_mb: float = 32) -> rasterio.Env:
-    """GDAL's settings for everything geoseg reads and writes: a small stated block cache instead of 5 % of the memory.
+    """GDAL's settings for everything geoseg reads and writes: a small stated block cache instead of 5 % of the memory, patience with
+    servers.
 
     Inside a block that asked for a larger cache that one stays: making it smaller would drop what it holds.
     """
     outer = rasterio.env.getenv().get("GDAL_CACHEMAX", 0) if rasterio.env.hasenv() else 0
-    return rasterio.Env(GDAL_CACHEMAX=max(int(cache_mb * (1 << 20)), outer), GDAL_PAM_ENABLED=True)  # rasterio counts it in bytes
+    cache = max(int(cache_mb * (1 << 20)), outer)  # rasterio counts it in bytes
+    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_PAM_ENABLED=True, **http_settings())
 
 
 class _Shelf:
@@ -94,9 +98,7 @@ def opened(path: str) -> Iterator[DatasetReader]:
             yield dataset
         except GDAL_ERRORS as error:
             dataset.close()
-            raise SceneError(
-                f"{path} opens but cannot be read in full: it is truncated or damaged; fetch it again ({_reason(error)})"
-            ) from error
+            raise SceneError(_why_not_read(path, error)) from error
         except BaseException:
             dataset.close()
             raise
@@ -107,7 +109,7 @@ def _open(path: str) -> DatasetReader:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
+            dataset = _open_remote(path) if is_remote(path) else rasterio.open(path)
     except GDAL_ERRORS as error:
         raise SceneError(_why_not_opened(path, error)) from error
     if dataset.count == 0:
@@ -118,9 +120,28 @@ def _open(path: str) -> DatasetReader:
     return dataset
 
 
+def _open_remote(path: str) -> DatasetReader:
+    tries = count()
+
+    def attempt() -> DatasetReader:
+        with rasterio.Env(**remote_settings(path, again=next(tries) > 0)):
+            return rasterio.open(path)
+
+    return persistently(path, attempt, failures=GDAL_ERRORS)
+
+
+def _why_not_read(path: str, error: Exception) -> str:
+    if line_failed(path, error):
+        return (
+            f"{path} opens but could not be fetched in full, in several tries: see that its server can be reached and that the file is "
+            f"whole, then try again ({gdal_said(error)})"
+        )
+    return f"{path} opens but cannot be read in full: it is truncated or damaged; fetch it again ({gdal_said(error)})"
+
+
 def _why_not_opened(path: str, error: Exception) -> str:
     if path.startswith("/vsi") or _NOT_A_PATH.match(path):
-        return f"{path} cannot be opened as a raster: see that it exists and can be reached ({_reason(error)})"
+        return f"{path} cannot be opened as a raster: see that it exists and can be reached ({gdal_said(error)})"
     file = Path(path)
     try:
         if not file.exists():
@@ -135,10 +156,10 @@ def _why_not_opened(path: str, error: Exception) -> str:
         return f"{path} cannot be read: {failure.strerror or failure}; check the path and its permissions"
     if start in _TIFF_STARTS:
         return f"{path} begins as a GeoTIFF but cannot be opened: it is truncated or damaged; fetch it again"
-    return f"{path} is not a raster that GDAL can open ({_reason(error)}); give a GeoTIFF or another raster format"
+    return f"{path} is not a raster that GDAL can open ({gdal_said(error)}); give a GeoTIFF or another raster format"
 
 
-def _reason(error: BaseException) -> str:
+def gdal_said(error: BaseException) -> str:
     """What GDAL said, on one line; rasterio keeps it in the error's cause."""
     said = str(error.__cause__ or error).strip().rstrip(".")
     return " ".join(said.split())

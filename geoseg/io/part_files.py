@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +26,7 @@ _BLOCK = 512
 _BLOCK_STEP = 16
 """Sides of a TIFF's blocks are multiples of this."""
 _WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
+_FACTS = "facts.json"
 _NOWHERE = Affine.translation(1, 1)
 """Any transform but the identity, of which rasterio warns; the VRT says where the raster lies."""
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32", "float32": "Float32"}
@@ -55,21 +58,21 @@ class Part:
     cols: slice
 
 
-def write_parts(folder: Path, rasters: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+def write_parts(folder: Path, rasters: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> dict[str, int]:
     """Write arrays (band, row, col) as `NAME.tif` into a new folder that is there whole, also after a power failure, or not at all.
 
     Files are written beside it, brought to the disk one by one, and the folder gets its name last; one of that name is replaced.
-    Returns the CRC-32 of each file. OutputError where they cannot be written.
+    `facts` are written with them, for whoever finds the folder. Returns the CRC-32 of each file. OutputError where they cannot be
+    written.
     """
-    making, sums = folder.with_name(f".{folder.name}.{os.getpid()}"), {}
+    making, sums = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}"), {}
     try:
         making.mkdir(parents=True, exist_ok=True)
         for name, values in rasters.items():
             data = _tiff(values)
-            with (making / f"{name}.tif").open("wb") as file:
-                file.write(data)
-                to_disk(file.fileno())
+            _write(making / f"{name}.tif", data)
             sums[name] = zlib.crc32(data)
+        _write(making / _FACTS, json.dumps({**facts, "sums": sums}).encode())
         folder_to_disk(making)
         if folder.exists():
             shutil.rmtree(folder)
@@ -79,6 +82,15 @@ def write_parts(folder: Path, rasters: Mapping[str, NDArray[Any]]) -> dict[str, 
         shutil.rmtree(making, ignore_errors=True)
         raise output_error(folder, error) from error
     return sums
+
+
+def found_facts(folder: Path) -> dict[str, Any] | None:
+    """The facts that were written with these parts, and under `sums` the CRC-32 of each; None where they are not all there."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / _FACTS).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return facts if parts_whole(folder, facts["sums"]) else None
 
 
 def parts_whole(folder: Path, sums: Mapping[str, int]) -> bool:
@@ -130,6 +142,12 @@ def folder_to_disk(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        to_disk(file.fileno())
 
 
 def _tiff(values: NDArray[Any]) -> bytes:

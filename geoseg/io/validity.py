@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.io.looks import few_windows, spread, window_shape
+from geoseg.io.opening import GDAL_ERRORS
 from geoseg.sensors import Band
 
 _GREY_SHARE = 0.01
@@ -25,11 +26,14 @@ _LOOKED_SHARE = 0.02
 _alpha_looks: dict[tuple[str, int, int], bool] = {}
 
 
-def valid_pixels(dataset: DatasetReader, bands: Mapping[int, Band], stored: NDArray[Any], window: Window) -> NDArray[np.bool_]:
+def valid_pixels(
+    dataset: DatasetReader, bands: Mapping[int, Band], stored: NDArray[Any], window: Window, *, beside: Collection[int] = ()
+) -> NDArray[np.bool_]:
     """(band, row, col): True where `stored`, just read from `window`, is data.
 
     All that the file says counts together: each band's nodata value (`Band.nodata` where it states none), numbers that are not
-    finite, the mask inside or beside the file, and the alpha band, unless that is one of `bands` or not a mask by its values.
+    finite, the mask inside or beside the file, and the alpha band, unless that is one of `bands` or of those read `beside` them, or is
+    not a mask by its values.
     """
     valid = np.ones(stored.shape, dtype=bool)
     for plane, (number, band) in enumerate(bands.items()):
@@ -40,7 +44,7 @@ def valid_pixels(dataset: DatasetReader, bands: Mapping[int, Band], stored: NDAr
         mask = dataset.read_masks(masked[0], window=window) > 0
         valid[[number in masked for number in bands]] &= mask
     alpha = alpha_band(dataset)
-    if alpha is not None and alpha not in bands and alpha_is_mask(dataset, alpha):
+    if alpha is not None and alpha not in (*bands, *beside) and alpha_is_mask(dataset, alpha):
         valid &= dataset.read(alpha, window=window) > 0
     return valid
 
@@ -66,7 +70,10 @@ def alpha_is_mask(dataset: DatasetReader, alpha: int) -> bool:
         full = float(np.iinfo(dataset.dtypes[alpha - 1]).max) if np.dtype(dataset.dtypes[alpha - 1]).kind in "iu" else 1.0
         grey = seen = 0
         for window in _looks(dataset.shape, dataset.block_shapes[alpha - 1]):
-            values = dataset.read(alpha, window=window)
+            try:
+                values = dataset.read(alpha, window=window)
+            except GDAL_ERRORS:  # whoever reads in full is told
+                continue
             grey += int(np.count_nonzero((values != 0) & (values != full)))
             seen += values.size
         _alpha_looks[key] = grey <= _GREY_SHARE * seen

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from geoseg.errors import InputError, LabelError, SceneError
 from geoseg.io.class_maps import open_class_map
 from geoseg.io.file_bands import sample_pixels
-from geoseg.io.geotiff import Resampling, footprint, read_raster
+from geoseg.io.geotiff import Resampling, footprint, read_raster, unreadable
 from geoseg.io.opening import file_geobox, opened
 from geoseg.io.vectors import burn_area, read_area
 from geoseg.legend import Legend
@@ -108,7 +108,7 @@ class _RasterMask:
 
     def read(self, bands: Mapping[int, Band], geobox: GeoBox, *, resampling: Resampling) -> Raster:
         raster = read_raster(self.path, bands, geobox, resampling="nearest")
-        valid = np.broadcast_to(self.footprint(geobox), raster.valid.shape) if self.zero_is_clear else raster.valid
+        valid = (self.footprint(geobox) & ~unreadable(self.path, geobox))[np.newaxis] if self.zero_is_clear else raster.valid
         reasons = np.where(valid, self.reason_of(raster.values), 0).astype(np.uint8)
         return replace(raster, values=reasons, valid=valid)
 

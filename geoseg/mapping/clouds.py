@@ -16,7 +16,7 @@ from geoseg.mapping.rows import finished_strips
 from geoseg.mapping.windows import Area
 from geoseg.models.package import ModelPackage, Output
 
-_SHARED = ("aoi", "exclude", "runtime", "device", "threads")
+_SHARED = ("aoi", "exclude", "runtime", "device", "threads", "on_error")
 """Options of the map that hold for its cloud map, too."""
 
 
@@ -44,6 +44,9 @@ def masked_by_clouds(plan: MapPlan, clouds: MapPlan, folder: Path, area: Area) -
     with gdal_env(clouds.cache_mb), closing(finished_strips(clouds, runtime, area)) as strips:
         for _ in write_strips(parts, strips):
             pass
+    if plan.damaged is not None and clouds.damaged is not None:
+        for block in clouds.damaged.blocks:
+            plan.damaged.note(block)
     join_strips(parts, {})
     told = tuple(f"cloud model: {warning}" for warning in clouds.warnings if warning not in plan.warnings)
     return replace(plan, scene=with_mask(plan.scene, parts.path(output.name)), warnings=(*plan.warnings, *told))

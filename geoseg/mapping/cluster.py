@@ -47,6 +47,11 @@ def connected(address: str, jobs: int | None = None) -> Iterator[Client]:
         yield client
 
 
+def thread_count(client: Any) -> int:
+    """How many tasks the workers do at once; 1 where there are none yet."""
+    return sum(client.nthreads().values()) or 1
+
+
 def run_tasks(function: Function, tasks: Iterable[Task], client: Client) -> Generator[tuple[Task, dict[str, Any] | Lost], None, None]:
     """Every task with its result, as they are ready, from the workers of a cluster.
 

@@ -62,9 +62,6 @@ def _differences(item: Mapping[str, Any], plan: MapPlan, opened_with: Mapping[st
         yield f"it was made with another model package, {model.get('name')}"
     if (before.get("cloud_model") or "") != cloud_model_words(plan.options.cloud_model):
         yield "its clouds were masked by another --cloud-model"
-    before_all = [one["checksum"] for one in properties["geoseg:model"].get("ensemble", ())]
-    if before_all != [member.checksum for member in ensemble_members(plan)]:
-        yield "it was made with another ensemble of model packages"
     if (version := properties.get("processing:software", {}).get("geoseg")) != __version__:
         yield f"it was made by geoseg {version}, this is {__version__}"
     options, defaults = _plain(deciding_options(plan.options)), _plain(deciding_options(type(plan.options)()))

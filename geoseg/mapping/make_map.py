@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
-from geoseg.io.opening import gdal_env
+from geoseg.io.damage import damage_warning, noted_blocks
 from geoseg.io.qgis_styles import outlines_qml
 from geoseg.io.staging import check_free, fresh_folder, move_results
-from geoseg.io.vectors import read_area, write_polygons
+from geoseg.io.vectors import write_polygons
 from geoseg.io.working import WorkingFolder
 from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
 from geoseg.mapping.journal import Journal
 from geoseg.mapping.network import open_network
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import finish_polygons
-from geoseg.mapping.rasters import Parts, finish_classes, finish_reason, join_strips, write_strips
+from geoseg.mapping.rasters import Parts, StripMaker, finish_classes, finish_reason, join_strips, made_here
 from geoseg.mapping.record import describe_run, plan_facts, read_summary, summarise, write_item
 from geoseg.mapping.results import result_names
-from geoseg.mapping.rows import finished_strips
 from geoseg.mapping.show import write_map_project
-from geoseg.mapping.windows import Area
+from geoseg.mapping.windows import area_of
 from geoseg.mapping.zones import finish_zones, planned_zones
 from geoseg.maps.zones import Zones
 from geoseg.models.package import ModelPackage, Output
-from geoseg.runtimes.contract import Runtime
 from geoseg.scene import Scene
 
 Progress = Callable[[int, int], None]
@@ -61,13 +58,14 @@ def make_map(
     resume: bool = False,
     opened_with: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    strips: StripMaker | None = None,
 ) -> Prediction:
     """Map `scene` with `package` and write the results into the folder `out`.
 
     All files are finished in a hidden folder beside their place and then renamed, the Item last. Finished strips are kept there
     with a journal: after the user or the system stopped it, even in the middle of a write, `resume` goes on with an unfinished
     map, and its pixels and polygons are those of one that was never stopped. `opened_with` are the arguments of `open_scene`, kept
-    so that the map can be made again.
+    so that the map can be made again. `strips` makes the strips elsewhere, as on the workers of a cluster (None: in this process).
 
     Raises InputError where scene, package and options do not fit, where results or an unfinished map are there already, or what
     was begun with is no longer the same; OutputError where the results cannot be written.
@@ -75,7 +73,7 @@ def make_map(
     began = time.perf_counter()
     plan = plan_map(scene, package, options or MapOptions())
     names = result_names(plan)
-    area, zones = _area(plan), planned_zones(plan)
+    area, zones = area_of(plan), planned_zones(plan)
     clouds = plan_clouds(plan)
     runtime = open_network(plan)
     run = describe_run(plan, runtime, opened_with or {})
@@ -86,31 +84,32 @@ def make_map(
         if not journal.placing:
             check_free(out, names.values(), overwrite=overwrite)
             if clouds is not None:
-                plan = masked_by_clouds(plan, clouds, work.path, _area(clouds))
+                plan = masked_by_clouds(plan, clouds, work.path, area_of(clouds))
             parts = Parts(work.path / "parts", plan)
-            _write_strips(parts, journal, runtime, area, progress)
+            _write_strips(parts, journal, strips or made_here(runtime, area), progress)
             join_strips(parts, run.tags)
             summary = _finish(parts, fresh_folder(done), names, zones)
             seconds = time.perf_counter() - began
+            summary |= {"damaged_blocks": noted_blocks(note for strip in journal.finished.values() for note in strip.notes)}
             summary |= {"seconds": seconds, "megapixels_per_second": plan.pixels / 1e6 / seconds}
             write_item(done, names, plan, run, summary)
             journal.place()
         move_results(done, out, last=names["item"])
     files = {what: out / name for what, name in names.items()}
-    return Prediction(out, scene.name, files, package, read_summary(files["item"]), plan.warnings)
+    summary = read_summary(files["item"])
+    return Prediction(out, scene.name, files, package, summary, (*plan.warnings, *damage_warning(summary["damaged_blocks"])))
 
 
-def _write_strips(parts: Parts, journal: Journal, runtime: Runtime, area: Area, progress: Progress | None) -> None:
-    """Compute and write the strips that the journal does not have, and say how far the map is after each."""
+def _write_strips(parts: Parts, journal: Journal, make: StripMaker, progress: Progress | None) -> None:
+    """Have the strips made that the journal does not have, and say how far the map is after each."""
     plan, strips = parts.plan, parts.plan.tiles.strips
     missing = [strip for strip in strips if strip.number not in journal.finished]
     done = sum(strip.pixels for strip in strips) - sum(strip.pixels for strip in missing)
-    with gdal_env(plan.cache_mb), closing(finished_strips(plan, runtime, area, missing)) as finished:  # closes the scene's files, too
-        for facts in write_strips(parts, finished):
-            journal.add(facts)
-            done += strips[facts.number].pixels
-            if progress is not None:
-                progress(done, plan.pixels)
+    for facts in make(parts, missing):
+        journal.add(facts)
+        done += strips[facts.number].pixels
+        if progress is not None:
+            progress(done, plan.pixels)
     if not any(facts.observed for facts in journal.finished.values()):
         raise SceneError(_nothing_seen(plan))
 
@@ -152,9 +151,3 @@ def _nothing_seen(plan: MapPlan) -> str:
     masked = ", and --mask-classes" if plan.quality_roles else ""
     return f"{plan.scene.source} has no valid pixel{where}, so there is nothing to map; check its nodata value{masked} with geoseg info"
 
-
-def _area(plan: MapPlan) -> Area:
-    geobox, options = plan.geobox, plan.options
-    inside = None if options.aoi is None else read_area(options.aoi, geobox.crs, near=geobox)
-    outside = None if options.exclude is None else read_area(options.exclude, geobox.crs, near=geobox, must_touch=False)
-    return Area(inside, outside)

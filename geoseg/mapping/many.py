@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from geoseg import __version__
 from geoseg.errors import GeosegError, InputError
+from geoseg.mapping.bands import made_by_workers, package_of
 from geoseg.mapping.finished import finished_already
 from geoseg.mapping.make_map import make_map
 from geoseg.mapping.pipeline import usable_processors
@@ -25,6 +26,9 @@ from geoseg.models.package import ModelPackage
 from geoseg.scene import Scene
 from geoseg.scenes.many import Shard, expand_sources, from_root, likely_name
 from geoseg.scenes.open_scene import open_scene
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -122,18 +126,19 @@ def map_scenes(
     return [results[source] for source in chosen]
 
 
-def map_scene(task: Task, tell: Callable[[Any], None]) -> dict[str, Any]:
+def map_scene(task: Task, tell: Callable[[Any], None], *, client: Client | None = None) -> dict[str, Any]:
     """Map one scene, told in plain data, in whatever process this is; returns the fields of a SceneResult.
 
-    `tell` is called with the scene's name, the finished and all pixels. What is wrong with the scene is told in the result.
+    `tell` is called with the scene's name, the finished and all pixels; the workers of `client` (None: this process) make the strips.
+    What is wrong with the scene is told in the result.
     """
     began, source = time.perf_counter(), task["source"]
     name = likely_name(source)
     try:
-        package = _package(task)
+        package = package_of(task)
         scene = open_scene(source, **task["opened_with"])
         name = scene.name
-        result = _map_or_skip(scene, package, task, tell)
+        result = _map_or_skip(scene, package, task, tell, client)
     except GeosegError as error:
         result = _failed(source, "; ".join((str(error), *getattr(error, "__notes__", ()))))
     except MemoryError:
@@ -160,7 +165,10 @@ def _run(tasks: Sequence[Task], jobs: int, cluster: str | None, watch: Watch | N
         from geoseg.mapping.cluster import connected, run_tasks
 
         with connected(cluster, jobs) as client:
-            yield from run_tasks(map_scene, tasks, client)
+            if len(tasks) > 1:
+                yield from run_tasks(map_scene, tasks, client)
+            else:
+                yield tasks[0], map_scene(tasks[0], partial(tell, tasks[0]), client=client)
     elif jobs > 1 and len(tasks) > 1:
         yield from run_in_processes(map_scene, tasks, jobs=jobs, tell=tell)
     else:
@@ -168,7 +176,9 @@ def _run(tasks: Sequence[Task], jobs: int, cluster: str | None, watch: Watch | N
             yield task, map_scene(task, partial(tell, task))
 
 
-def _map_or_skip(scene: Scene, package: ModelPackage, task: Task, tell: Callable[[Any], None]) -> SceneResult:
+def _map_or_skip(
+    scene: Scene, package: ModelPackage, task: Task, tell: Callable[[Any], None], client: Client | None
+) -> SceneResult:
     out, options = Path(task["out"]), MapOptions(**task["options"])
     if task["skip_finished"] and (out / f"{scene.name}.json").exists():
         plan = plan_map(scene, package, options)
@@ -184,19 +194,10 @@ def _map_or_skip(scene: Scene, package: ModelPackage, task: Task, tell: Callable
         resume=task["resume"],
         opened_with=task["opened_with"],
         progress=lambda done, total: tell((scene.name, done, total)),
+        strips=None if client is None else made_by_workers(client, task),
     )
     files = {what: str(path) for what, path in made.files.items()}
     return SceneResult(scene.name, task["source"], "finished", files=files, summary=made.summary, warnings=made.warnings)
-
-
-def _package(task: Task) -> ModelPackage:
-    """The task's package, if this process sees what the one that wrote the task saw."""
-    if task["geoseg"] != __version__:
-        raise InputError(f"this worker has geoseg {__version__}, the command {task['geoseg']}; install the same version on both")
-    package = ModelPackage.open(task["model"])
-    if package.checksum != task["checksum"]:
-        raise InputError(f"{task['model']} is another model package here than when the command began; put the same one in its place")
-    return package
 
 
 def _failed(source: str, because: str) -> SceneResult:

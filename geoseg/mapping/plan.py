@@ -19,6 +19,7 @@ from pyproj.exceptions import CRSError
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.block_rows import block_rows
+from geoseg.io.damage import DamageLog, damage_noted
 from geoseg.io.geotiff import file_geobox
 from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.layers.light import fit_light
@@ -113,6 +114,8 @@ class MapOptions:
     """Also write a picture of the scene in true or false colour."""
     polygons: bool = True
     """Also write the outlines of the class map's regions."""
+    on_error: Literal["stop", "nodata"] = "stop"
+    """Where a block of the scene cannot be read: `stop`, or `nodata` to map the rest and list such blocks."""
 
     def __post_init__(self) -> None:
         for name in ("min_area_m2", "simplify_m", "mask_grow_m"):
@@ -130,6 +133,8 @@ class MapOptions:
             raise InputError(f"--batch is {self.batch}; expected 1 or more, or auto")
         if self.tta not in (None, "d4", "flips"):
             raise InputError(f"--tta is {self.tta!r}; expected d4 or flips")
+        if self.on_error not in ("stop", "nodata"):
+            raise InputError(f"--on-error is {self.on_error!r}; expected stop or nodata")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"--threads is {self.threads}; expected 1 or more, or leave it out")
 
@@ -156,6 +161,8 @@ class MapPlan:
     """The package's terrain correction, fitted to the scene; None where there is none to make."""
     stretch: NDArray[np.float32] | None = None
     """(band, 2) stored numbers that the picture shows as black and as white; None where no picture is asked for."""
+    damaged: DamageLog | None = None
+    """Where blocks that cannot be read are noted while the map is made; None: the first one stops it."""
 
     @property
     def quality_roles(self) -> tuple[str, ...]:
@@ -245,8 +252,9 @@ class MapPlan:
 
 def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
     """The plan of a map; raises PackageError or BandError where scene and package do not fit, with the figures."""
-    with gdal_env(_SAMPLING_CACHE_MB), files_kept_open():  # the samples that are taken of the scene share their blocks
-        return _plan_map(scene, package, options)
+    damaged, looked_at = (DamageLog(), DamageLog()) if options.on_error == "nodata" else (None, None)
+    with gdal_env(_SAMPLING_CACHE_MB), files_kept_open(), damage_noted(looked_at):  # the samples of the scene share their blocks
+        return replace(_plan_map(scene, package, options), damaged=damaged)
 
 
 def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:

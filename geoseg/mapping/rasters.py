@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from numpy.typing import NDArray
 
 from geoseg.io.class_maps import class_profile, finish_class_map
 from geoseg.io.opening import gdal_env
-from geoseg.io.part_files import Part, RasterForm, write_parts, write_vrt
+from geoseg.io.part_files import Part, RasterForm, found_facts, write_parts, write_vrt
 from geoseg.io.score_files import best_class, score_profile, stored_scores
 from geoseg.mapping.journal import StripFacts
 from geoseg.mapping.pipeline import one_behind
 from geoseg.mapping.plan import MapPlan
-from geoseg.mapping.rows import FinishedStrip
+from geoseg.mapping.rows import FinishedStrip, finished_strips
+from geoseg.mapping.tiles import Strip
+from geoseg.mapping.windows import Area
 from geoseg.models.package import Output
 from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
+from geoseg.runtimes.contract import Runtime
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,39 @@ class Parts:
         return self.folder / f"{number:06d}"
 
 
+StripMaker = Callable[[Parts, Sequence[Strip]], Iterator[StripFacts]]
+"""Computes and writes these strips, and tells of each that is on the disk."""
+
+
+def made_here(runtime: Runtime, area: Area) -> StripMaker:
+    """Strips made in this process."""
+
+    def make(parts: Parts, strips: Sequence[Strip]) -> Iterator[StripFacts]:
+        # Closing also closes the scene's files.
+        with gdal_env(parts.plan.cache_mb), closing(finished_strips(parts.plan, runtime, area, strips)) as finished:
+            yield from write_strips(parts, finished)
+
+    return make
+
+
 def write_strips(parts: Parts, strips: Iterable[FinishedStrip]) -> Iterator[StripFacts]:
     """Write each strip's parts, in a thread of its own while the next strip is made; say of each when it is on the disk."""
 
     def write(strip: tuple[int, int, dict[str, NDArray[Any]]]) -> StripFacts:
         number, observed, rasters = strip
         with gdal_env(parts.plan.cache_mb):
-            return StripFacts(number, observed, write_parts(parts.strip(number), rasters))
+            notes = () if parts.plan.damaged is None else parts.plan.damaged.news()  # of this strip, since it is read, or of later ones
+            facts = {"number": number, "observed": observed, "notes": notes}
+            return StripFacts(number, observed, write_parts(parts.strip(number), rasters, facts), notes)
 
     rasters = ((one.strip.number, int(one.observed.sum()), dict(_strip_rasters(parts.plan, one))) for one in strips)
     return one_behind(write, rasters)
+
+
+def finished_parts(parts: Parts, number: int) -> StripFacts | None:
+    """The facts of a strip whose parts are on the disk already; None where they are not, or damaged."""
+    facts = found_facts(parts.strip(number))
+    return None if facts is None else StripFacts(facts["number"], facts["observed"], facts["sums"], tuple(facts["notes"]))
 
 
 def join_strips(parts: Parts, tags: Mapping[str, str]) -> None:

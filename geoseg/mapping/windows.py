@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
 
+from geoseg.io.damage import damage_noted
 from geoseg.io.opening import gdal_env
-from geoseg.io.vectors import burn_area
+from geoseg.io.vectors import burn_area, read_area
 from geoseg.layers.masks import scene_reasons
 from geoseg.mapping.picture import draw_picture
 from geoseg.mapping.plan import MapPlan
@@ -33,6 +34,14 @@ class Area:
         """(row, col), or (1, 1) where all is alike; True where the pixel's centre is to be mapped."""
         mask: NDArray[np.bool_] = np.ones((1, 1), dtype=bool) if self.inside is None else burn_area(self.inside, geobox)
         return mask if self.outside is None else mask & ~burn_area(self.outside, geobox)
+
+
+def area_of(plan: MapPlan) -> Area:
+    """Where the options want the map."""
+    geobox, options = plan.geobox, plan.options
+    inside = None if options.aoi is None else read_area(options.aoi, geobox.crs, near=geobox)
+    outside = None if options.exclude is None else read_area(options.exclude, geobox.crs, near=geobox, must_touch=False)
+    return Area(inside, outside)
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ def windows(plan: MapPlan, area: Area, panel: Panel, tile_rows: Iterable[int]) -
     reader = _Reader(plan, slice(first_col, min(first_col + width, tiles.shape[1])))
     before: Window | None = None
     read_to = top_before = 0
-    with gdal_env(plan.cache_mb):
+    with gdal_env(plan.cache_mb), damage_noted(plan.damaged):
         for tile_row in tile_rows:
             top = tiles.row_origins[tile_row]
             bottom = min(top + tiles.tile, tiles.shape[0])

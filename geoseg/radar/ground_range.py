@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from geoseg.io.damage import read_into
 from geoseg.io.geotiff import Resampling
 from geoseg.io.opening import files_kept_open, gdal_env, opened, utm_epsg
 from geoseg.io.resample import Floats, Method, cell_mean, inside, sample
@@ -77,10 +78,12 @@ class Image:
         return GeoBox((int(top - bottom), int(right - left)), Affine(spacing, 0, left * spacing, 0, -spacing, top * spacing), crs)
 
     def read(self, channel: Channel, lines: slice, samples: slice) -> NDArray[Any]:
-        """(line, sample) digital numbers; the slices lie inside the image."""
+        """(line, sample) digital numbers; the slices lie inside the image. 0, which is no data, where a damaged block is noted."""
+        window = Window.from_slices((lines.start, lines.stop), (samples.start, samples.stop))
         with opened(channel.image) as file:
-            numbers: NDArray[Any] = file.read(1, window=Window.from_slices((lines.start, lines.stop), (samples.start, samples.stop)))
-        return numbers
+            numbers = np.zeros((1, window.height, window.width), file.dtypes[0])
+            read_into((numbers,), file, channel.image, [1], window, lambda bands, part: (file.read(list(bands), window=part),))
+        return numbers[0]
 
 
 @dataclass(frozen=True)
