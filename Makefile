@@ -21,7 +21,7 @@ UV := .build/uv/bin/uv
 PIP_INSTALL := $(UV) pip install --quiet --constraints constraints.txt
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup demo test check bench notebooks test-qgis test-core wheel-demo has-python312 has-qgis clean
+.PHONY: help setup demo test test-slow check bench bench-peers notebooks test-qgis test-core wheel-demo has-python312 has-qgis clean
 
 # Lists the targets.
 help:
@@ -47,6 +47,16 @@ check: .venv/.full
 # Measures time and memory of mapping; nothing is asserted.
 bench: .venv/.full
 	for script in benchmarks/measure_*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
+
+# Compares geoseg with TorchGeo, TerraTorch, geoai, Raster Vision, MONAI and the bare forward; takes some two hours.
+bench-peers: $(UV)
+	@test -n "$(PYTHON312)" || { echo "no Python 3.12 was found on the PATH or among pyenv's: say make PYTHON312=/path/to/python3.12 bench-peers"; exit 1; }
+	$(PYTHON312) benchmarks/peers/environments.py --python "$(PYTHON312)" || true
+	$(PYTHON312) benchmarks/peers/run.py
+
+# Runs the slow tests: maps killed at many random moments, and the like.
+test-slow: .venv/.full
+	$(BIN)/python -m pytest -m slow
 
 # Runs each notebook from top to bottom.
 notebooks: .venv/.notebook
@@ -96,7 +106,7 @@ $(UV):
 
 .venv/.full: .venv/.core
 	@echo "installing torch and the tools of the tests: the first time this takes minutes"
-	$(PIP_INSTALL) --python .venv --editable '.[train,dev]'
+	$(PIP_INSTALL) --python .venv --editable '.[train,cluster,openvino,dev]'
 	@touch $@
 
 .venv/.notebook: .venv/.core

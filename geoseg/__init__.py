@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from geoseg.legend import LegendClass as LegendClass
     from geoseg.mapping.make_map import Prediction as Prediction
     from geoseg.mapping.make_map import make_map as make_map
+    from geoseg.mapping.many import SceneResult as SceneResult
+    from geoseg.mapping.many import map_scenes as map_scenes
     from geoseg.mapping.plan import MapOptions as MapOptions
     from geoseg.maps.difference import compare_maps as compare_maps
     from geoseg.maps.mosaic import make_mosaic as make_mosaic
@@ -59,6 +61,7 @@ _HOMES = {
     "Raster": "raster",
     "SENSORS": "sensors",
     "Scene": "scene",
+    "SceneResult": "mapping.many",
     "Sensor": "sensors",
     "compare_maps": "maps.difference",
     "composite": "stacks.composite",
@@ -66,6 +69,7 @@ _HOMES = {
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",
     "make_mosaic": "maps.mosaic",
+    "map_scenes": "mapping.many",
     "open_runtime": "runtimes.open_runtime",
     "open_scene": "scenes.open_scene",
     "open_series": "stacks.series",

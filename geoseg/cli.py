@@ -5,6 +5,7 @@ Each member, in `geoseg/commands/`, parses, calls one public function, and print
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -46,6 +47,7 @@ for member in (info, predict, train, demo, sensors, data, models, icechart, comp
 
 def main() -> None:
     """Run the command line; every error of ours ends in one sentence and its exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded: its threads spin and buy nothing here
     debug = "--debug" in sys.argv
     try:
         if "" in sys.argv[1:]:

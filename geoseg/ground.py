@@ -18,7 +18,6 @@ from affine import Affine
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from scipy.spatial import KDTree
 from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import SceneError
@@ -177,6 +176,8 @@ def distance_km(geometry: BaseGeometry, crs: Any, geobox: GeoBox) -> float:
     mine = _finite(np.column_stack(_lonlat(geobox.crs)[0].transform(*outline(geobox).T)))
     if not len(theirs) or not len(mine):
         return float("inf")
+    from scipy.spatial import KDTree  # takes a third of a second to load
+
     _, nearest = KDTree(_on_sphere(mine)).query(_on_sphere(theirs))
     _, _, metres = geod.inv(*theirs.T, *mine[nearest].T)
     return float(np.min(metres)) / 1000

@@ -208,8 +208,8 @@ OPTIONS = [
     ("--overlap 999", "overlap 999 does not fit tiles of 64 pixels; choose 0…63"),
     ("--overlap much", "'much' is not a valid integer; see geoseg predict --help"),
     ("--threads 0", "--threads is 0; expected 1 or more"),
-    ("--runtime magic", "'magic' is not one of 'onnx', 'torch'"),
-    ("--runtime torch", "model has no weights for torch; map with the ONNX runtime"),
+    ("--runtime magic", "'magic' is not one of 'onnx', 'openvino', 'torch'"),
+    ("--runtime torch", "model has no weights.safetensors, which --runtime torch needs; with this package and processor work"),
     ("--resolution 0", "--resolution is 0.0; expected a pixel size above 0"),
     ("--resolution nan", "--resolution is nan; expected a pixel size above 0"),
     ("--resolution 1e9", "--resolution is 1e+09, larger than the whole scene"),
@@ -354,7 +354,7 @@ def test_ctrl_c_in_the_middle(place):
     assert [name for name in visible(place) if name not in before] == ["a", "a/b", "a/b/out"]
 
 
-@pytest.mark.parametrize("step", ["open_runtime", "describe_run", "finished_strips"])
+@pytest.mark.parametrize("step", ["open_network", "describe_run", "made_here"])
 def test_ctrl_c_before_anything_is_finished(place, refused, monkeypatch, step):
     monkeypatch.setattr(f"geoseg.mapping.make_map.{step}", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     refused(*PREDICT, says=("stopped", "nothing unfinished was kept"), code=130)

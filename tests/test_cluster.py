@@ -35,6 +35,7 @@ pytestmark = pytest.mark.enable_socket  # of this machine only
 GENERIC = ("--sensor", "generic", "--model", "net")
 SCENES = 4
 PATIENCE_S = 60
+WORKER = ("--nthreads", "1", "--no-nanny", "--preload", "geoseg.mapping.many")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def cluster(place: Path) -> Iterator[str]:
     common = ("--scheduler-file", str(file), "--no-dashboard")
     words = [
         ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common),
-        *2 * [("distributed.cli.dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--preload", "geoseg.mapping.many", *common)],
+        *2 * [("distributed.cli.dask_worker", "--host", "127.0.0.1", *WORKER, *common)],
     ]
     started = [
         subprocess.Popen([sys.executable, "-m", *line], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -9,6 +9,7 @@ import numpy as np
 import packages
 import pytest
 import rasterio
+import rasterio.shutil
 from command_line import UTM, contents, refusal
 from rasterio.windows import Window
 
@@ -23,7 +24,9 @@ SIDE, BLOCK = 192, 64
 def scene(path: Path, *, roles=("red",), **profile) -> Path:
     """A tiled scene of smooth numbers, so that JPEG changes little; 3 x 3 blocks."""
     rows, cols = np.mgrid[:SIDE, :SIDE]
-    values = np.stack([60 + 50 * np.sin(rows / 17 + band) + 50 * np.cos(cols / 13) + cols / 5 for band in range(len(roles))]).astype("uint8")
+    values = np.stack([60 + 50 * np.sin(rows / 17 + band) + 50 * np.cos(cols / 13) + cols / 5 for band in range(len(roles))]).astype(
+        "uint8"
+    )
     tiled = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate"}
     shape = {"count": len(roles), "height": SIDE, "width": SIDE, "dtype": "uint8", "crs": "EPSG:32632", "transform": UTM}
     with rasterio.open(path, "w", driver="GTiff", **shape, **tiled | profile) as file:
@@ -100,6 +103,29 @@ def test_a_file_cut_at_its_end_gives_what_is_there(tmp_path):
     assert blocks[-1].block == (2, 2)
     assert int((~raster.valid).sum()) == len(blocks) * BLOCK * BLOCK
     np.testing.assert_array_equal(raster.values[raster.valid], whole.values[raster.valid])
+
+
+def test_a_jpeg_2000_file_that_is_cut_gives_what_is_there(tmp_path):
+    path, made = scene(tmp_path / "a.tif"), tmp_path / "a.jp2"
+    rasterio.shutil.copy(path, made, driver="JP2OpenJPEG", quality=100, reversible="YES", blockxsize=BLOCK, blockysize=BLOCK)
+    whole, data = read_raster(str(made), [1]), made.read_bytes()
+    made.write_bytes(data[: len(data) // 2])
+    raster, blocks = read_noted(made)
+    assert 1 < len(blocks) < 9
+    np.testing.assert_array_equal(raster.values[raster.valid], whole.values[raster.valid])
+
+
+def test_where_a_mask_is_damaged_its_bands_are_missing(tmp_path):
+    path = scene(tmp_path / "a.tif", roles=("red", "nir"))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(path, "r+") as file:
+        file.write_mask(np.random.default_rng(0).integers(0, 2, (SIDE, SIDE)) > 0)
+    mask = Path(f"{path}.msk")
+    mask.write_bytes(mask.read_bytes()[: mask.stat().st_size * 2 // 3])
+    with pytest.raises(SceneError, match=r"bands 1, 2, block \(\d, \d\)"):
+        read_raster(str(path), [1, 2])
+    raster, blocks = read_noted(path, (1, 2))
+    assert {block.bands for block in blocks} == {(1, 2)}
+    assert raster.valid.any()
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 3.0])

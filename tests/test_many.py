@@ -138,7 +138,11 @@ NOT_SCENES = {
     ),
     "a catalogue of nothing": ("c.json", lambda place: write_json(place / "c.json", catalog()), "leads to no Item"),
     "a catalogue of itself": ("c.json", lambda place: write_json(place / "c.json", catalog(("child", "c.json"))), "leads back to itself"),
-    "a catalogue elsewhere": ("c.json", lambda place: write_json(place / "c.json", catalog(("child", "https://host/c.json"))), "no file of this"),
+    "a catalogue elsewhere": (
+        "c.json",
+        lambda place: write_json(place / "c.json", catalog(("child", "https://host/c.json"))),
+        "no file of this",
+    ),
 }
 
 
@@ -155,7 +159,8 @@ def test_the_likely_name_is_the_name(scenes):
     write_json(scenes / "found.json", collection_of(item("one", "scene.tif")))
     write_json(scenes / "other.json", item("two", "scene.tif"))
     named = ["scenes/tile2.tif", "found.json#one", "other.json", "scene.tif"]
-    assert [likely_name(source) for source in named] == [result.name for result in map_scenes(named, "model", "out", opened_with=AS_GENERIC)]
+    results = map_scenes(named, "model", "out", opened_with=AS_GENERIC)
+    assert [likely_name(source) for source in named] == [result.name for result in results]
 
 
 # ---------------------------------------------------------------- parts of a list
@@ -324,7 +329,8 @@ def test_programs_get_a_line_for_each_scene(geoseg, scenes):
     (scenes / "scenes/tile3.tif").write_text("hello")
     ran = geoseg("predict", "scenes/*.tif", *GENERIC, "-o", "out", "--json")
     results = [line for line in map(json.loads, ran.out.splitlines()) if line["event"] == "result"]
-    assert {line["name"]: line["state"] for line in results} == dict.fromkeys(("tile2", "tile9", "tile10"), "finished") | {"tile3": "failed"}
+    states = dict.fromkeys(("tile2", "tile9", "tile10"), "finished") | {"tile3": "failed"}
+    assert {line["name"]: line["state"] for line in results} == states
     assert [(line["count"], line["total"]) for line in results] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

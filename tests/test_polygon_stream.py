@@ -14,14 +14,17 @@ import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize, shapes
 from scipy.ndimage import gaussian_filter
 
 from geoseg.errors import InputError, OutputError, SceneError
+from geoseg.ground import pixel_areas_m2
 from geoseg.io import polygon_files
 from geoseg.io.polygon_files import PolygonBatch, multipolygons_wkb, write_polygon_batches
 from geoseg.legend import Legend
 from geoseg.polygons import simplify, stream, strips
+from geoseg.polygons.measures import run_areas_m2
 from geoseg.polygons.outlines import trace_polygons, write_map_polygons
 from geoseg.polygons.stream import Traced, trace_regions
 
@@ -151,6 +154,18 @@ def test_corners_of_finished_regions_are_not_kept(monkeypatch: pytest.MonkeyPatc
     for _ in trace_regions(cut(codes, [15]), N):
         pass
     assert max(kept) < 0.1 * sum(len(batch.outlines.row) for batch in trace_regions([codes], N))
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [("EPSG:32630", UTM), ("EPSG:32630", Affine(8, 6, 5e5, 6, -8, 5.7e6)), ("EPSG:4326", Affine(1e-3, 0, 9, 0, -1e-3, 60))],
+)
+def test_areas_of_runs_are_those_of_their_pixels(crs: str, transform: Affine) -> None:
+    geobox = GeoBox((50, 40), transform, crs)
+    strip = strips.Strip.of(20, patchy((15, 40), 0))
+    pixels = np.broadcast_to(pixel_areas_m2(geobox), (50, 40))[20:35]
+    expected = np.add.reduceat(np.ascontiguousarray(pixels).ravel(), strip.firsts)
+    np.testing.assert_allclose(run_areas_m2(geobox, strip), expected, rtol=3e-9)
 
 
 # Into a GeoPackage

@@ -183,7 +183,7 @@ def test_results_that_were_being_put_in_place_take_their_places(stage, undisturb
         assert geoseg(*PREDICT, "-o", "out").code == 130
     done = stage / "out" / ".scene.geoseg" / "done"
     (done / "scene_classes.tif").rename(stage / "out" / "scene_classes.tif")  # one of them had its place
-    monkeypatch.setattr("geoseg.mapping.make_map.finished_strips", None)  # nothing is computed
+    monkeypatch.setattr("geoseg.mapping.make_map.made_here", None)  # nothing is computed
     assert geoseg(*PREDICT, "-o", "out", "--resume").code == 0
     assert results(stage / "out") == undisturbed
 

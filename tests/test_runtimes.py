@@ -111,5 +111,5 @@ def test_images_of_another_shape_or_type_are_a_mistake_of_the_caller(tmp_path: P
 
 
 def test_torch_runtime_says_what_a_package_without_weights_lacks(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="no weights.safetensors, which --runtime torch needs"):
+    with pytest.raises(PackageError, match=r"no weights\.safetensors, which --runtime torch needs"):
         open_runtime(constant_package(tmp_path / "model", ["red"], 0, 2), "torch")

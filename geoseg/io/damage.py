@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,7 @@ def _read_cell(arrays: tuple[NDArray[Any], ...], cell: DamagedBlock, numbers: Se
     failure: Exception | None = None
     for place, number in enumerate(numbers):
         try:
-            got = persistently(cell.file, lambda number=number: read([number], part), failures=GDAL_ERRORS)
+            got = persistently(cell.file, partial(read, [number], part), failures=GDAL_ERRORS)
         except GDAL_ERRORS as error:
             if line_failed(cell.file, error):
                 raise

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyogrio
 import shapely
 from numpy.typing import NDArray
-from pyogrio.raw import read_arrow, write_arrow
 
 from geoseg.errors import InputError, OutputError
 from geoseg.io.atomic import atomic, output_error
+from geoseg.io.ogr import pyogrio
 from geoseg.io.polygon_files import fixed_date, store_style
 from geoseg.io.vectors import find_layer
 
@@ -74,7 +73,7 @@ def read_table(path: str | Path, *, wanted: str = "polygons") -> FeatureTable:
     """
     file, layer = find_layer(path, wanted=wanted)
     try:
-        told, table = read_arrow(file, layer=layer, return_fids=True)
+        told, table = pyogrio.raw.read_arrow(file, layer=layer, return_fids=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError, RuntimeError) as error:
         raise InputError(f"{file} is damaged and cannot be read ({error}); export it anew") from error
     if not len(table):
@@ -133,7 +132,7 @@ def _write_geopackage(part: Path, path: Path, whole: pa.Table, table: FeatureTab
     whole = whole.add_column(0, table.id_name, pa.array(table.ids, pa.int64())).append_column(table.geometry_name, wkb)
     try:
         with fixed_date():
-            write_arrow(
+            pyogrio.raw.write_arrow(
                 whole,
                 part,
                 layer=LAYER,

@@ -16,8 +16,8 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from geoseg.io.opening import dataset_geobox, opened
-from geoseg.io.remote import is_remote
+from geoseg.io.opening import GDAL_ERRORS, dataset_geobox, opened
+from geoseg.io.remote import is_remote, line_failed, persistently
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import shapely
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from rasterio.features import rasterize
 from geoseg.errors import InputError, LabelError
 from geoseg.ground import distance_km
 from geoseg.io.geotiff import file_geobox, footprint, read_raster
+from geoseg.io.ogr import pyogrio
 from geoseg.io.vectors import onto_grid, read_features
 from geoseg.legend import Legend, LegendClass
 

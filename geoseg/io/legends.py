@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import pyogrio
 from rasterio.io import DatasetReader
 
 from geoseg.errors import LabelError
 from geoseg.io.categories import category_names
+from geoseg.io.ogr import pyogrio
 from geoseg.legend import Legend, LegendClass
 
 _LARGEST_CODE = 65535

@@ -37,7 +37,8 @@ def gdal_env(cache_mb: float = 32) -> rasterio.Env:
     """
     outer = rasterio.env.getenv().get("GDAL_CACHEMAX", 0) if rasterio.env.hasenv() else 0
     cache = max(int(cache_mb * (1 << 20)), outer)  # rasterio counts it in bytes
-    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_PAM_ENABLED=True, **http_settings())
+    # One thread: what fails in further ones is lost, and a JPEG 2000 file that was cut off reads as noise.
+    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_PAM_ENABLED=True, GDAL_NUM_THREADS=1, **http_settings())
 
 
 class _Shelf:

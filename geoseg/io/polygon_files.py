@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyproj
 from numpy.typing import NDArray
 
 from geoseg.io.atomic import atomic, output_error
+from geoseg.io.ogr import pyogrio
 
 GEOMETRY = "geom"
 """Name of the geometry column, as QGIS has it."""
@@ -40,7 +41,7 @@ class PolygonBatch:
     """(ring + 1,) first vertex of each ring, and the number of vertices."""
     polygon_offsets: NDArray[np.int64]
     """(polygon + 1,) first ring of each polygon, and the number of rings."""
-    columns: Mapping[str, NDArray[Any] | pa.Array]
+    columns: Mapping[str, NDArray[np.number] | pa.Array]
     """Name → (polygon,) values; NaN becomes NULL."""
 
     def __len__(self) -> int:
@@ -61,8 +62,6 @@ def write_polygon_batches(
     All batches have the same columns; the first, which may be empty, says which. Raises OutputError where the file cannot be
     written, and whatever making the batches raises; nothing is left then.
     """
-    import pyogrio  # it brings geopandas along, which takes a second to load
-
     made = _Batches(batches)
     with geopackage(path, layer, style_qml) as package:
         try:
@@ -97,8 +96,6 @@ class GeoPackage:
 @contextmanager
 def geopackage(path: Path, layer: str, style_qml: str | None) -> Iterator[GeoPackage]:
     """Inside this block a GeoPackage is written at `part`; its count is checked, its style stored, and it appears at `path`."""
-    import pyogrio
-
     with atomic(path) as part:
         package = GeoPackage(part)
         try:
@@ -122,8 +119,6 @@ def layer_options(description: str | None) -> dict[str, str]:
 @contextmanager
 def fixed_date() -> Iterator[None]:
     """Inside this block GeoPackages are written with one and the same date."""
-    import pyogrio
-
     before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN_AT})
     try:
@@ -173,6 +168,22 @@ def multipolygons_wkb(
     return begins * units.itemsize, units.view(np.uint8)
 
 
+def text_column(texts: Sequence[str], which: NDArray[np.integer]) -> pa.Array:
+    """(polygon,) the texts at these positions, made from their bytes: `pyarrow.array` loads pandas, which takes most of a second."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum(np.array([len(text) for text in encoded])[which])
+    content = b"".join([encoded[position] for position in which.tolist()])
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    return pa.Array.from_buffers(pa.string(), len(which), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
+
+
+def _numbers(values: NDArray[np.number]) -> pa.Array:
+    """Numbers as a column, NaN as NULL."""
+    known = ~np.isnan(values)
+    validity = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [validity, pa.py_buffer(np.ascontiguousarray(values))])
+
+
 class _Batches:
     """Batches on their way into Arrow: counted, and with the error that ended them, which Arrow does not hand on."""
 
@@ -202,9 +213,7 @@ class _Batches:
 def _record_batch(batch: PolygonBatch) -> pa.RecordBatch:
     begins, content = multipolygons_wkb(batch.xy, batch.ring_offsets, batch.polygon_offsets)
     geometries = pa.Array.from_buffers(pa.large_binary(), len(batch), [None, pa.py_buffer(begins.astype(np.int64)), pa.py_buffer(content)])
-    values = {
-        name: pa.array(column, from_pandas=True) if isinstance(column, np.ndarray) else column for name, column in batch.columns.items()
-    }
+    values = {name: _numbers(column) if isinstance(column, np.ndarray) else column for name, column in batch.columns.items()}
     fields = [pa.field(name, column.type) for name, column in values.items()]
     fields.append(pa.field(GEOMETRY, geometries.type, metadata={"ARROW:extension:name": "geoarrow.wkb"}))
     return pa.RecordBatch.from_arrays([*values.values(), geometries], schema=pa.schema(fields))

@@ -27,7 +27,7 @@ _MAY_PASS = re.compile(r"HTTP (response|error) code: (0|429|5\d\d)|CURL error(?!
 """What GDAL says where another try may succeed."""
 _CAME_WHOLE = re.compile(r"TIFF(Read|Fill)")
 """What it says of a block that was delivered and cannot be decoded; other formats do not tell that from one that was not delivered."""
-_CHATTER = re.compile(r"Retrying again in|Request for .* failed with response_code|^CURL error|HTTP response code", re.IGNORECASE)
+_CHATTER = re.compile(r"Retrying again in|Request for .* failed with response_code|CURL error|HTTP response code", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class _NoChatter(logging.Filter):
     """Leaves out what GDAL says of every single try: the one sentence at the end says it all."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return _CHATTER.search(record.getMessage().split("in ", 1)[-1].split("AppDefined:", 1)[-1]) is None
+        return _CHATTER.search(record.getMessage()) is None
 
 
 _no_chatter = _NoChatter()

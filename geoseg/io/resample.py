@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import ceil, hypot
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyproj
@@ -17,7 +17,9 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Method = Literal["nearest", "bilinear", "average"]
 Floats = NDArray[np.float64]
@@ -187,6 +189,8 @@ def axis_weights(centres: Floats, size: int, method: Literal["bilinear", "averag
 
     `average` weighs each source pixel by the part of the target pixel, `coarseness` source pixels long, that it covers.
     """
+    from scipy.sparse import csr_array  # most scenes are read on their own grid, which needs no weights
+
     if method == "bilinear":
         first = np.floor(centres - 0.5)
         part = centres - 0.5 - first

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyogrio
 import shapely
-from geopandas import GeoDataFrame, GeoSeries
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
@@ -17,7 +15,11 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InputError
 from geoseg.ground import LONGEST_EDGE_M, distance_km, divide_long_edges, horizontal, metres_to_crs, outline, world_width
+from geoseg.io.ogr import pyogrio
 from geoseg.io.polygon_files import geopackage, layer_options
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 _MARGIN = 0.1
 """Share of a grid's size that is kept around it."""
@@ -102,6 +104,8 @@ def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame
     Raises InputError where there is no such file, it is no vector file, several layers could be meant, it states no CRS, or
     holds nothing.
     """
+    from geopandas import GeoSeries  # takes most of a second to load
+
     file, layer = find_layer(path, wanted=wanted)
     try:
         frame = pyogrio.read_dataframe(file, layer=layer)
@@ -174,6 +178,8 @@ def _unwrap_polygon(polygon: Polygon, width: float) -> Polygon:
 
 def _reproject(geometries: NDArray[Any], source: Any, target: Any) -> NDArray[Any]:
     """Geometries in another CRS, long edges divided first so that they stay the same lines; empty where they leave its domain."""
+    from geopandas import GeoSeries
+
     source, target = horizontal(source), horizontal(target)
     if not len(geometries) or source == target:
         return geometries
@@ -204,6 +210,8 @@ def _around_the_world(geometries: NDArray[Any], crs: Any) -> tuple[NDArray[Any],
 
 def _surroundings(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """What lies around a grid of geometries in `crs`, and which of those given each is."""
+    from geopandas import GeoSeries
+
     edge = GeoSeries(shapely.points(outline(geobox)), crs=horizontal(geobox.crs)).to_crs(horizontal(crs))
     xy = shapely.get_coordinates(edge.to_numpy())
     width = world_width(crs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import shutil
 import sys
 from contextlib import suppress
@@ -10,6 +12,9 @@ from typing import IO, Self
 
 from geoseg.errors import OutputError
 from geoseg.io.atomic import check_name, output_error
+
+_log = logging.getLogger(__name__)
+_BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK)
 
 
 class BusyError(OutputError):
@@ -86,6 +91,8 @@ def _locked(file: IO[bytes]) -> bool:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        _log.warning("%s cannot be locked (%s): see that no other process makes the same map", file.name, error)  # as on some network disks
     return True

@@ -93,4 +93,3 @@ def _key(plan: MapPlan, mask: str | None) -> str:
         "inputs": [(str(path.absolute()), path.stat().st_size) for path in input_files(plan) if str(path) != mask],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 LOCAL = "local"
 """Stands for a scheduler and workers of this machine, which end with the command."""
 
-_LOCAL_DEATHS = 2
-"""So many workers of this machine may die with a task before it counts as lost; elsewhere the scheduler's own setting counts."""
+_LOCAL_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 2,  # so many workers may die with a task before it counts as lost
+    "distributed.deploy.lost-worker-timeout": "1 day",  # else a worker that is slow to start again is given up, and perhaps the last one
+}
+"""Of a scheduler on this machine; others have their own."""
+
 _CONNECT_S = 30
 
 
@@ -32,7 +36,7 @@ def connected(address: str, jobs: int | None = None) -> Iterator[Client]:
     if address == LOCAL:
         workers = {"n_workers": jobs or usable_processors(), "threads_per_worker": 1, "processes": True}
         with (
-            dask.config.set({"distributed.scheduler.allowed-failures": _LOCAL_DEATHS}),
+            dask.config.set(_LOCAL_SETTINGS),
             distributed.LocalCluster(**workers, dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
@@ -65,12 +69,10 @@ def run_tasks(function: Function, tasks: Iterable[Task], client: Client) -> Gene
         ready = as_completed(list(given), raise_errors=False)
     for future in ready:
         task = given.pop(future)
-        if future.status == "finished":
-            yield task, future.result()
-        elif future.status == "error":
-            yield task, Lost(_why(future.exception()))
-        else:
-            yield task, Lost(f"the scheduler gave the task up ({future.status}); see its log")
+        try:
+            yield task, future.result()  # waits once more where the result died with its worker
+        except Exception as error:  # Dask's own, or whatever the worker could not do
+            yield task, Lost(_why(error))
 
 
 def _work(function: Function, task: Task) -> dict[str, Any]:
@@ -78,7 +80,9 @@ def _work(function: Function, task: Task) -> dict[str, Any]:
     return function(task, lambda said: None)
 
 
-def _why(error: BaseException | None) -> str:
+def _why(error: BaseException) -> str:
+    if type(error).__name__ in ("CancelledError", "FutureCancelledError"):
+        return "the scheduler gave the task up; see its log"
     if type(error).__name__ == "KilledWorker":
         return "its workers died again and again, perhaps because the memory did not suffice: give them more, or fewer threads each"
     return f"the worker could not do it ({type(error).__name__}: {' '.join(str(error).split())})"

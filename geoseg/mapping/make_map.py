@@ -150,4 +150,3 @@ def _nothing_seen(plan: MapPlan) -> str:
     where = " inside the area that is to be mapped" if asked else ""
     masked = ", and --mask-classes" if plan.quality_roles else ""
     return f"{plan.scene.source} has no valid pixel{where}, so there is nothing to map; check its nodata value{masked} with geoseg info"
-

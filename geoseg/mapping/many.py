@@ -176,9 +176,7 @@ def _run(tasks: Sequence[Task], jobs: int, cluster: str | None, watch: Watch | N
             yield task, map_scene(task, partial(tell, task))
 
 
-def _map_or_skip(
-    scene: Scene, package: ModelPackage, task: Task, tell: Callable[[Any], None], client: Client | None
-) -> SceneResult:
+def _map_or_skip(scene: Scene, package: ModelPackage, task: Task, tell: Callable[[Any], None], client: Client | None) -> SceneResult:
     out, options = Path(task["out"]), MapOptions(**task["options"])
     if task["skip_finished"] and (out / f"{scene.name}.json").exists():
         plan = plan_map(scene, package, options)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from affine import Affine
-from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
@@ -39,6 +38,9 @@ from geoseg.runtimes.contract import Device, Precision, RuntimeName
 from geoseg.runtimes.open_runtime import found_device
 from geoseg.scene import Scene, sample_scene
 from geoseg.sensors import QualityClass
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 _PROCESS_MB = 360
 """Resident memory of the interpreter, GDAL and the runtime's libraries, before any pixel."""

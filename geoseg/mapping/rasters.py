@@ -22,7 +22,6 @@ from geoseg.mapping.rows import FinishedStrip, finished_strips
 from geoseg.mapping.tiles import Strip
 from geoseg.mapping.windows import Area
 from geoseg.models.package import Output
-from geoseg.polygons.sieve import sieve
 from geoseg.preprocess.quality import REASON_LEGEND
 from geoseg.runtimes.contract import Runtime
 
@@ -97,6 +96,8 @@ def finish_classes(parts: Parts, output: Output, out: Path) -> None:
     """
     options = parts.plan.options
     if options.min_area_m2 > 0:
+        from geoseg.polygons.sieve import sieve  # scipy takes longer to load than a small map to make
+
         sieved = parts.changed(f"{output.name}_sieved")
         sieve(parts.path(output.name), sieved, legend=output.legend, min_area_m2=options.min_area_m2)
         sieved.replace(parts.changed(output.name))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyogrio
-
 from geoseg.io.class_maps import ClassMap
+from geoseg.io.ogr import pyogrio
 from geoseg.io.qgis import ProjectLayer
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.rasters import Parts

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyogrio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from shapely.geometry.base import BaseGeometry
@@ -18,6 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from geoseg.errors import InputError, LabelError, SceneError
 from geoseg.io.class_maps import ClassMap, open_class_map, read_class_indices
 from geoseg.io.geotiff import footprint, read_raster
+from geoseg.io.ogr import pyogrio
 from geoseg.io.opening import file_geobox
 from geoseg.io.vectors import burn_area, read_area
 from geoseg.layers.terrain import terrain_raster

@@ -151,6 +151,4 @@ def _finish(plan: MosaicPlan, parts: Path, paths: Mapping[str, Path]) -> None:
     if "classes_polygons" not in paths:
         return
     scores = parts / "scores.tif" if plan.scores else None
-    write_map_polygons(
-        paths["classes_polygons"], parts / "classes.tif", plan.legend, scores=scores, style_qml=polygons_qml(plan.legend)
-    )
+    write_map_polygons(paths["classes_polygons"], parts / "classes.tif", plan.legend, scores=scores, style_qml=polygons_qml(plan.legend))

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoseg.errors import InputError
 from geoseg.ground import corners_to_map, geodesic_area_m2
-from geoseg.io.polygon_files import PolygonBatch, write_polygon_batches
+from geoseg.io.polygon_files import PolygonBatch, text_column, write_polygon_batches
 from geoseg.legend import Legend
 from geoseg.polygons.buildings import square_buildings
 from geoseg.polygons.measures import ClassBands, OwnScores, open_scores, run_areas_m2
@@ -141,10 +140,9 @@ class _Tracing:
 
     def batches(self) -> Iterator[PolygonBatch]:
         """Polygons as they are written."""
-        names = pa.array(self.legend.names)
         for part in self.traced():
             columns = self.columns(part)
-            named = {name: names.take(pa.array(values)) if name == "class_name" else values for name, values in columns.items()}
+            named = {name: text_column(self.legend.names, values) if name == "class_name" else values for name, values in columns.items()}
             outlines = part.simplified
             yield PolygonBatch(self._corners(outlines), outlines.ring_offsets, outlines.polygon_offsets, named)
 

@@ -37,7 +37,8 @@ def sieve(classes: Path, out: Path, *, legend: Legend, min_area_m2: float) -> in
        neighbours of that class, and competes again if the result is still too small.
 
     Pixels without a class never change and nothing is merged into them: a small island in no data stays. The result does
-    not depend on strips, tiles or any order of work. Raises InputError where `min_area_m2` is negative or the
+    not depend on strips, tiles or any order of work. The map is read three times, a strip at a time; memory does not grow with
+    its pixels but with its regions, by about 400 bytes for each. Raises InputError where `min_area_m2` is negative or the
     map holds a code that is not in the legend.
     """
     if min_area_m2 < 0:
@@ -90,13 +91,19 @@ def _find_borders(classes: Path, regions: Regions, small: NDArray[np.bool_], nod
         meets = (one != other) & (regions.codes[one] != nodata) & (regions.codes[other] != nodata)
         for mine, theirs in ((one, other), (other, one)):
             wanted = meets & small[mine]
-            key, place = np.unique(mine[wanted] * count + theirs[wanted], return_inverse=True)
-            keys.append(key)
-            lengths.append(np.bincount(place, weights=length[wanted], minlength=len(key)).astype(np.int64))
-    key, place = np.unique(np.concatenate(keys), return_inverse=True)
-    total = np.bincount(place, weights=np.concatenate(lengths), minlength=len(key)).astype(np.int64)
+            for whole, part in zip((keys, lengths), _added(mine[wanted] * count + theirs[wanted], length[wanted]), strict=True):
+                whole.append(part)
+    key, total = _added(*(np.concatenate([whole.pop() for _ in range(len(whole))]) for whole in (keys, lengths)))
     region, neighbour = np.divmod(key, count)
     return _Borders(np.searchsorted(region, np.arange(count + 1)), neighbour, total)
+
+
+def _added(keys: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each key once, in order, and the sum of its lengths."""
+    order = np.argsort(keys, kind="stable")
+    keys, lengths = keys[order], lengths[order]
+    first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    return keys[first], np.add.reduceat(lengths, first) if len(first) else lengths
 
 
 def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_area_m2: float) -> tuple[NDArray[Any], int]:
@@ -116,11 +123,12 @@ def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_ar
 
     members: dict[int, list[int]] = {}  # of small regions made of several
     candidates = np.flatnonzero(small)
-    queue = list(zip(regions.pixels[candidates].tolist(), candidates.tolist(), strict=True))
+    count = len(regions)
+    queue = (regions.pixels[candidates] * count + candidates).tolist()  # ordered by pixels, then by first pixel; lighter than pairs
     heapq.heapify(queue)
     merged = 0
     while queue:
-        size, region = heapq.heappop(queue)
+        size, region = divmod(heapq.heappop(queue), count)
         if parent[region] != region or pixels[region] != size:
             continue  # it has become part of another since
         shared: defaultdict[int, int] = defaultdict(int)
@@ -141,7 +149,7 @@ def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_ar
         together = [member for each in group for member in members.pop(each, [each])]
         if areas[joined] < enough:
             members[joined] = together
-            heapq.heappush(queue, (pixels[joined], joined))
+            heapq.heappush(queue, pixels[joined] * count + joined)
         merged += len(group) - 1
     roots = np.fromiter((whole(region) for region in range(len(regions))), dtype=np.int64, count=len(regions))
     return np.asarray(codes)[roots], merged

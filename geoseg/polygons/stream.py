@@ -90,6 +90,8 @@ def trace_regions(
 ) -> Iterator[Traced]:
     """The regions of a class map from its strips (row, col) of codes, from the top; pixels that are `outside` have none.
 
+    A region is a largest set of pixels of one code that hang together by their sides. In memory are one strip and, of the
+    regions that go on below it, 10 bytes for each corner (up to twice that where others in the same strip have ended).
     What comes out does not depend on the strips, only when it comes does; `keep` and what it says may. `nodes` also puts a
     vertex where a straight outline passes a place at which other regions meet, as a coverage needs it. `clockwise` says how
     outer rings turn when rows are drawn downwards.
@@ -217,8 +219,11 @@ class _Stream:
         while begin < len(which):
             sofar = corners_to[begin - 1] if begin else 0
             end = max(begin + 1, int(np.searchsorted(corners_to, sofar + _CORNERS_AT_ONCE, side="right")))
-            here = np.flatnonzero((polygon >= begin) & (polygon < end))
-            outlines, simplified = link_rings(_select(turns, here), polygon[here] - np.int32(begin), clockwise=self._clockwise)
+            if end - begin == len(which):
+                outlines, simplified = link_rings(turns, polygon, clockwise=self._clockwise)
+            else:
+                here = np.flatnonzero((polygon >= begin) & (polygon < end))
+                outlines, simplified = link_rings(_select(turns, here), polygon[here] - np.int32(begin), clockwise=self._clockwise)
             done = found.take(which[begin:end])
             yield Traced(outlines, simplified, done.codes, done.first, done.sums)
             begin = end

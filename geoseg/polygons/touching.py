@@ -19,7 +19,6 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
-from scipy import ndimage
 
 from geoseg.io.cog import RowWriter
 from geoseg.polygons.regions import Regions, find_regions, strips_with_regions
@@ -131,6 +130,8 @@ def _blocks(classes: Path, regions: Regions, codes: Collection[int]) -> list[_Bl
 
 def _divide(block: _Block, classes: DatasetReader, scores: DatasetReader, separator: Separator) -> _Pieces | None:
     """The block's pieces, numbered from 1; None where it is one building."""
+    from scipy import ndimage  # few maps divide blocks, and it takes long to load
+
     height, width = block.bottom - block.top, block.right - block.left
     if height * width > _MOST_PIXELS:
         _log.warning("a block of buildings of %d x %d pixels is too large to be divided and stays whole", height, width)
@@ -161,6 +162,8 @@ def _inside(scores: DatasetReader, separator: Separator, window: Window) -> NDAr
 
 def _markers(levels: NDArray[np.uint8], least: float) -> list[int]:
     """A pixel of each building, counted along the rows: the peaks that no higher way joins to a higher peak."""
+    from scipy import ndimage
+
     markers: dict[int, int] = {}  # pixel → level of its peak
     for level in range(_LEVELS, 0, -1):
         if not (levels == level).any():

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d
 
 from geoseg.radar.lookup_tables import Floats, Noise
 
@@ -122,6 +121,8 @@ def _depth(look: _Look, part: slice, most: int) -> NDArray[np.int64]:
 
 def _mean_is_faint(power: NDArray[np.int64], floor: Floats) -> NDArray[np.bool_]:
     """(line, depth) True where the mean power around a pixel along its line lies below the noise; 0 is left out, and alone is faint."""
+    from scipy.ndimage import convolve1d
+
     ones = np.ones(2 * _HALF + 1, dtype=np.int64)
     total, count = (convolve1d(plane, ones, axis=1, mode="constant") for plane in (power, (power > 0).astype(np.int64)))
     faint: NDArray[np.bool_] = (count == 0) | (total < floor * count)

@@ -81,9 +81,9 @@ class Image:
         """(line, sample) digital numbers; the slices lie inside the image. 0, which is no data, where a damaged block is noted."""
         window = Window.from_slices((lines.start, lines.stop), (samples.start, samples.stop))
         with opened(channel.image) as file:
-            numbers = np.zeros((1, window.height, window.width), file.dtypes[0])
-            read_into((numbers,), file, channel.image, [1], window, lambda bands, part: (file.read(list(bands), window=part),))
-        return numbers[0]
+            numbers: NDArray[Any] = np.zeros((window.height, window.width), file.dtypes[0])
+            read_into((numbers[np.newaxis],), file, channel.image, [1], window, lambda bands, part: (file.read(list(bands), window=part),))
+        return numbers
 
 
 @dataclass(frozen=True)

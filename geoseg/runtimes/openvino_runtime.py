@@ -37,6 +37,7 @@ class OpenvinoRuntime:
         }
         self._compiled: dict[tuple[int, ...], Any] = {}
         self._compiling, self._of_thread = threading.Lock(), threading.local()
+        _meet_numpy(openvino)
         model = self._read()
         names = [(node.get_any_name(), node.get_element_type().get_type_name()) for node in model.inputs]
         check_graph(package, names, ("image", "f32"), [name for node in model.outputs for name in node.get_names()])
@@ -67,3 +68,10 @@ class OpenvinoRuntime:
         except RuntimeError as error:
             why = f"OpenVINO cannot use the ONNX graph in {self._package.path} ({short(error)})"
             raise PackageError(f"{why}; use --runtime onnx") from error
+
+
+def _meet_numpy(openvino: Any) -> None:
+    """Have OpenVINO look numpy up once, in one thread: two that are the first to do so at the same time wait for each other forever."""
+    tensor = openvino.Tensor(np.zeros(1, np.float32))
+    tensor.get_element_type().to_dtype()
+    tensor.data.copy()
