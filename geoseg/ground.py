@@ -121,26 +121,25 @@ def pixel_areas_m2(geobox: GeoBox) -> NDArray[np.float64]:
     return areas
 
 
-def pixel_area_terms(geobox: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`pixel_areas_m2` as a product: (row, term) and (term, col), to 1e-9 of an area, or to the
-    rounding of the coordinates where pixels are a decimetre or less.
+def pixel_area_terms(geobox: GeoBox) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """`pixel_areas_m2` as a matrix product: (row, term) and (term, col); None where the grid leaves the world.
 
-    There are few terms, one to three, because areas change smoothly; only where the grid leaves the world there is one for
-    each column.
+    There are one to three terms, because areas change smoothly. Right to 1e-9 of an area; where pixels are smaller than a
+    metre, to the rounding of their corners' coordinates.
     """
     rows, cols = geobox.shape
+    if geobox.affine.b == geobox.affine.d == 0 and _is_cylinder(horizontal(geobox.crs)):
+        return pixel_areas_m2(geobox), np.ones((1, cols))
     middle = corners_to_map(geobox.affine, np.array(cols / 2), np.array(rows / 2))
     row_nodes, col_nodes = _nodes(rows), _nodes(cols)
-    if not (geobox.affine.b == geobox.affine.d == 0 and _is_cylinder(horizontal(geobox.crs))):
-        sampled = _quad_areas(geobox, equal_area(geobox.crs, middle), row_nodes, col_nodes)
-        if np.isfinite(sampled).all():
-            left, sizes, right = np.linalg.svd(sampled)
-            rounding = 2 * float(np.spacing(np.abs(middle).max()) / np.sqrt(abs(geobox.affine.determinant)))
-            terms = int((sizes > max(_SMALLEST_TERM, rounding) * sizes[0]).sum())
-            of_rows: NDArray[np.float64] = _interpolation(row_nodes, rows) @ (left[:, :terms] * sizes[:terms])
-            return of_rows, right[:terms] @ _interpolation(col_nodes, cols).T
-    areas = pixel_areas_m2(geobox)
-    return areas, np.ones((1, cols)) if areas.shape[1] == 1 else np.eye(cols)
+    sampled = _quad_areas(geobox, equal_area(geobox.crs, middle), row_nodes, col_nodes)
+    if not np.isfinite(sampled).all():
+        return None
+    left, sizes, right = np.linalg.svd(sampled, full_matrices=False)
+    rounding = 2 * float(np.spacing(np.abs(middle).max()) / np.sqrt(abs(geobox.affine.determinant)))
+    terms = int((sizes > max(_SMALLEST_TERM, rounding) * sizes[0]).sum())
+    of_rows: NDArray[np.float64] = _interpolation(row_nodes, rows) @ (left[:, :terms] * sizes[:terms])
+    return of_rows, right[:terms] @ _interpolation(col_nodes, cols).T
 
 
 def geodesic_area_m2(geometries: Sequence[Any] | NDArray[Any], crs: Any) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from geoseg.errors import SceneError
-from geoseg.ground import pixel_area_terms
+from geoseg.ground import pixel_area_terms, pixel_areas_m2
 from geoseg.legend import Legend
 from geoseg.polygons.strips import Strip
 
@@ -43,9 +43,13 @@ class ClassBands:
 def run_areas_m2(geobox: GeoBox, strip: Strip) -> NDArray[np.float64]:
     """(run,) ground area in square metres; `geobox` is that of the whole map."""
     rows, cols = strip.codes.shape
-    of_rows, of_cols = pixel_area_terms(geobox[strip.first_row : strip.first_row + rows, :])
-    if len(of_cols) == cols > 1:
-        return np.add.reduceat((of_rows @ of_cols).ravel(), strip.firsts)
+    here = geobox[strip.first_row : strip.first_row + rows, :]
+    terms = pixel_area_terms(here)
+    if terms is None:
+        of_pixels = np.broadcast_to(pixel_areas_m2(here), (rows, cols))
+        by_run: NDArray[np.float64] = np.add.reduceat(of_pixels.ravel(), strip.firsts)
+        return by_run
+    of_rows, of_cols = terms
     before = np.zeros((len(of_cols), cols + 1))
     np.cumsum(of_cols, axis=1, out=before[:, 1:])
     row, col = np.divmod(strip.firsts, cols)
