@@ -166,7 +166,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     lines += [
         f"| {row['runtime']} {row['version']} | {row['precision']} | {row['cpu_seconds_per_mpx']:.2f} "
-        f"| {row['times_less_than_onnx_fp32']:.2f} | {row['largest_score_difference']:.2g} | {row['agreement_percent']:.2f} | {row['peak_mb']} | {row['start_cpu_seconds']:.1f} |"
+        f"| {row['times_less_than_onnx_fp32']:.2f} | {row['largest_score_difference']:.2g} | {row['agreement_percent']:.2f} "
+        f"| {row['peak_mb']} | {row['start_cpu_seconds']:.1f} |"
         for row in rows
     ]
     return "\n".join(lines)
