@@ -42,7 +42,7 @@ from geoseg.sensors import QualityClass
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-_PROCESS_MB = 360
+_PROCESS_MB = 250
 """Resident memory of the interpreter, GDAL and the runtime's libraries, before any pixel."""
 _CACHE_MB = (32.0, 768.0)
 """The least and the most that GDAL's block cache gets."""
@@ -231,7 +231,7 @@ class MapPlan:
     def memory_mb(self) -> float:
         """Estimate of the peak resident memory in MB; depends on width and tile, not on height."""
         width = max(panel.cols.stop - panel.cols.start for panel in self.tiles.panels) + self.tiles.tile
-        network = 8 * len(self.package.onnx) + self.workers * self.batch * self.tiles.tile**2 * 4 * 128
+        network = 4 * len(self.package.onnx) + self.workers * self.batch * self.tiles.tile**2 * 4 * 128
         held = width * _column_bytes(self.package, self.options) + (self.read_rows + 2 * self.halo) * width * len(self.read_roles) * 20
         return float(_PROCESS_MB + self.cache_mb + (held + network) / 1e6)
 

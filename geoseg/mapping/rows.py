@@ -20,6 +20,8 @@ from geoseg.mapping.windows import Area, Window, windows
 from geoseg.preprocess.quality import Reason
 from geoseg.runtimes.contract import Runtime
 
+_NO_IMAGES, _NO_REASON = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0), np.uint8)  # an empty view of a window would keep it
+
 
 @dataclass(frozen=True)
 class FinishedStrip:
@@ -107,7 +109,8 @@ def _jobs(plan: MapPlan, ahead: Iterable[Window], panel: Panel) -> Iterator[_Job
         for start in range(0, len(seen), plan.batch):
             cols = seen[start : start + plan.batch]
             images = np.stack([window.image(plan.tiles.col_origins[col]) for col in cols])
-            yield _Job(window.tile_row, cols, images, window.reason[:0], None)
+            yield _Job(window.tile_row, cols, images, _NO_REASON, None)
+            del images
         rows = plan.tiles.finished_rows(window.tile_row)
-        yield _Job(window.tile_row, (), window.values[:0], *window.head(rows.stop - rows.start, panel.cols))
+        yield _Job(window.tile_row, (), _NO_IMAGES, *window.head(rows.stop - rows.start, panel.cols))
         del window

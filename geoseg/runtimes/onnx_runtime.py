@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import PackageError
 from geoseg.models.package import INT8_ONNX, ONNX, ModelPackage
+from geoseg.runtimes.allocator import give_back_freed_memory
 from geoseg.runtimes.contract import Precision, check_images, checked_scores, short
 
 _OUTER_WEIGHTS = "session.model_external_initializers_file_folder_path"
@@ -32,6 +33,9 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise PackageError(f"the ONNX graph in {package.path} cannot be used ({short(error)}); make the package again") from error
+        self._session._model_bytes = None  # onnxruntime keeps the graph to open the session anew, which nobody asks of it
+        del graph
+        give_back_freed_memory()
         inputs = [(node.name, node.type) for node in self._session.get_inputs()]
         check_graph(package, inputs, ("image", "tensor(float)"), [node.name for node in self._session.get_outputs()])
 

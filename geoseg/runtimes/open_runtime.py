@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geoseg.errors import require
 from geoseg.models.package import ModelPackage
+from geoseg.runtimes.allocator import share_heaps
 from geoseg.runtimes.contract import Device, Precision, Runtime, RuntimeName
 from geoseg.runtimes.precision import check_precision
 
@@ -25,6 +26,7 @@ def open_runtime(
     """
     device = found_device(name, device)
     check_precision(package, name, precision, device)
+    share_heaps()
     if name == "openvino":
         from geoseg.runtimes.openvino_runtime import OpenvinoRuntime
 

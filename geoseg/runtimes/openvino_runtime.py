@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import PackageError, require
 from geoseg.models.package import ModelPackage
+from geoseg.runtimes.allocator import give_back_freed_memory
 from geoseg.runtimes.contract import Precision, check_images, checked_scores, short
 from geoseg.runtimes.onnx_runtime import check_graph, network_graph
 
@@ -59,6 +60,8 @@ class OpenvinoRuntime:
                     model = self._read()
                     model.reshape(list(shape))
                     self._compiled[shape] = self._core.compile_model(model, "CPU", self._settings)
+                    del model
+                    give_back_freed_memory()
                 requests[shape] = self._compiled[shape].create_infer_request()
         return requests[shape]
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import importlib
 import logging
-import sys
 import threading
 from itertools import pairwise
 from typing import Any
@@ -16,12 +14,10 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError, InputError, PackageError, require
 from geoseg.models.package import ModelPackage
+from geoseg.runtimes.allocator import keep_freed_memory
 from geoseg.runtimes.contract import Device, Precision, check_images, checked_scores, short
 
 _log = logging.getLogger(__name__)
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""Numbers of glibc's settings (malloc.h)."""
-_NEVER = 2**31 - 1
 
 
 class TorchRuntime:
@@ -48,7 +44,7 @@ class TorchRuntime:
             device=device, memory_format=torch.channels_last
         )
         if device == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,13 +140,3 @@ def _in_bf16(torch: Any, network: Any) -> Any:
             return {name: logits.float() for name, logits in self.network(image.to(torch.bfloat16)).items()}
 
     return InBf16()
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed: a layer's activations would else go back to the system and be cleared again for the next."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
