@@ -23,10 +23,12 @@ from geoseg.ground import pixel_area_terms, pixel_areas_m2
 from geoseg.io import polygon_files
 from geoseg.io.polygon_files import PolygonBatch, multipolygons_wkb, write_polygon_batches
 from geoseg.legend import Legend
-from geoseg.polygons import simplify, stream, strips
-from geoseg.polygons.measures import run_areas_m2
+from geoseg.polygons import simplify, stream, strips, trace
+from geoseg.polygons.measures import RunAreas
 from geoseg.polygons.outlines import trace_polygons, write_map_polygons
 from geoseg.polygons.stream import Traced, trace_regions
+from geoseg.polygons.unite import unite
+from geoseg.polygons.waiting import WaitingCorners
 
 LEGEND = Legend.from_names(["water", "wood", "field", "town"])
 UTM = Affine(10, 0, 5e5, 0, -10, 5.7e6)
@@ -126,6 +128,30 @@ def test_rings_their_starts_and_their_order_do_not_depend_on_the_strips(name: st
     assert all(traced(MAPS[name], heights, nodes=nodes) == whole for heights in HEIGHTS)
 
 
+@pytest.mark.parametrize("name", MAPS)
+def test_rings_are_the_same_whether_few_corners_are_followed_or_many(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = traced(MAPS[name], [5], nodes=True)
+    monkeypatch.setattr(trace, "_FEW", 0)
+    assert traced(MAPS[name], [5], nodes=True) == few
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_items_that_hang_together_have_their_lowest_in_common(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 60))
+    one, other = rng.integers(0, count, (2, int(rng.integers(0, 70))))
+    expected = np.arange(count)
+    for _ in range(count):
+        for a, b in zip(one, other, strict=True):
+            expected[a] = expected[b] = min(expected[a], expected[b])
+    np.testing.assert_array_equal(unite(one, other, count), expected)
+
+
+def test_a_long_chain_in_the_worst_order_is_one() -> None:
+    zigzag = np.stack([np.arange(1000), np.arange(1999, 999, -1)], axis=1).ravel()  # low, high, low, high
+    assert not unite(zigzag[:-1], zigzag[1:], 2000).any()
+
+
 def test_polygons_come_in_the_order_of_their_last_rows_and_first_pixels() -> None:
     bottoms = [(shapely.from_wkt(text).bounds[3], first) for text, _, first in traced(MAPS["patches 0"], [4])]
     assert bottoms == sorted(bottoms)
@@ -142,11 +168,11 @@ def test_batches_of_few_corners_hold_the_same_polygons(monkeypatch: pytest.Monke
 def test_corners_of_finished_regions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long region at the left stays open beside thousands that end: what is kept grows by its own corners alone."""
     kept: list[int] = []
-    push = stream._Waiting.push
+    push = WaitingCorners.push
     monkeypatch.setattr(
-        stream._Waiting,
+        WaitingCorners,
         "push",
-        lambda self, *given: (push(self, *given), kept.append(sum(len(chunk.turns.row) for chunk in self._chunks.values()))),
+        lambda self, *given: (push(self, *given), kept.append(sum(len(chunk.words) for chunk in self._chunks.values()))),
     )
     codes = np.random.default_rng(0).integers(0, 3, (400, 60)).astype(np.uint8)
     codes[:, 30:] = N
@@ -170,10 +196,10 @@ def test_areas_of_runs_are_those_of_their_pixels(name: str) -> None:
     crs, transform = GRIDS[name]
     strip = strips.Strip.of(20, patchy((15, 40), 0))
     geobox = GeoBox((50, 40), transform, crs)
-    assert (pixel_area_terms(geobox[20:35, :]) is None) == (name == "beyond the world")
+    assert (pixel_area_terms(geobox) is None) == (name == "beyond the world")
     pixels = np.broadcast_to(pixel_areas_m2(geobox[20:35, :]), (15, 40))
     expected = np.add.reduceat(np.ascontiguousarray(pixels).ravel(), strip.firsts)
-    np.testing.assert_allclose(run_areas_m2(geobox, strip), expected, rtol=3e-7 if name == "drone" else 3e-9)
+    np.testing.assert_allclose(RunAreas(geobox).of(strip.runs()), expected, rtol=3e-7 if name == "drone" else 3e-9)
 
 
 # Into a GeoPackage
@@ -336,6 +362,27 @@ def test_corners_go_within_bands_and_stay_on_the_lines_between_them(tmp_path: Pa
         for before, after in zip(exact, simple, strict=True):
             assert before.intersection(line).equals(after.intersection(line))
     assert shapely.get_num_coordinates(simple).sum() < 0.7 * shapely.get_num_coordinates(exact).sum()
+
+
+def test_what_is_simplified_does_not_depend_on_the_bands_above_and_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = patchy((64, 60), 6, 1.5)
+    monkeypatch.setattr(simplify, "_MOST_ROWS", 16)
+    whole, part = (
+        simplified(write_map(tmp_path / f"{rows.start}.tif", codes[rows]), top=rows.start) for rows in (slice(0, 64), slice(16, 48))
+    )
+    inside = [shape for shape in whole if 16 < shape.bounds[1] and shape.bounds[3] < 48]
+    assert len(inside) > 20
+    assert any(shape.bounds[1] < 32 < shape.bounds[3] for shape in inside)
+    assert {shape.wkt for shape in inside} <= {shape.wkt for shape in part}
+
+
+def simplified(path: Path, top: int) -> list[shapely.Polygon]:
+    """The polygons in pixels, counted from `top` rows above the map."""
+    frame = trace_polygons(path, LEGEND, simplify_m=15)
+    return [
+        shapely.normalize(shapely.transform(one, lambda xy: np.round((xy - (5e5, 5.7e6)) / (10, -10) + (0, top))))
+        for one in frame.geometry.to_numpy()
+    ]
 
 
 def test_bands_depend_on_the_width_alone(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_the_longest_edge_wins(tmp_path: Path) -> None:
 def test_equal_edges_go_to_the_neighbour_whose_first_pixel_comes_first(tmp_path: Path) -> None:
     codes = np.array([[2, 2, 2], [2, 3, 1], [1, 1, 1]], dtype=np.uint8)
     assert run(tmp_path, codes, 200)[1, 1] == 2
+    assert run(tmp_path, codes[::-1], 200)[1, 1] == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_where_everything_is_a_tie_strips_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    codes = (np.indices((12, 14)).sum(axis=0) % 3).astype(np.uint8)
+    whole = [run(tmp_path, turned, 500) for turned in (codes, codes[::-1], codes[:, ::-1])]
+    monkeypatch.setattr(strips, "_PIXELS_IN_A_STRIP", 14 * rows)
+    for turned, expected in zip((codes, codes[::-1], codes[:, ::-1]), whole, strict=True):
+        np.testing.assert_array_equal(run(tmp_path, turned, 500), expected)
 
 
 def test_small_islands_in_no_data_stay(tmp_path: Path) -> None:

@@ -50,13 +50,22 @@ COMES = np.array([kind[3] for kind in _KINDS], dtype=np.int8)
 """(kind,)"""
 GOES = np.array([kind[4] for kind in _KINDS], dtype=np.int8)
 """(kind,)"""
-_IS_LOWER = np.array([kind[2] in (_LOWER_LEFT, _LOWER_RIGHT) for kind in _KINDS])
-_IS_RIGHT = np.array([kind[2] in (_UPPER_RIGHT, _LOWER_RIGHT) for kind in _KINDS])
+_PIXEL = np.array([kind[2] for kind in _KINDS], dtype=np.int64)
+"""(kind,) around the corner."""
 _NONE = len(_KINDS)
 
+CROSSED = np.arange(len(_KINDS), dtype=np.uint8)
+"""(kind,) around one pixel: the kind that comes the same way and goes the other."""
+CROSSED[:4] = 5, 6, 7, 4
+FIRST_KINDS = (0, 4)
+"""Row by row the first corner of an outer ring is an upper left one, that of a hole the same seen from outside."""
 
-def _table(first: int, last: int) -> NDArray[np.uint8]:
-    """(borders, 4) the kinds of corners where these borders meet, the rest _NONE; only kinds from `first` to before `last`."""
+ROW_SHIFT, COL_SHIFT = 32, 5
+KIND_MASK, KEPT = 30, 1
+
+
+def _table(first: int, last: int) -> NDArray[np.uint32]:
+    """(borders,) the kinds of corners where these borders meet, four bytes as one number, the rest _NONE; of `first` to before `last`."""
     table = np.full((16, 4), _NONE, dtype=np.uint8)
     for borders in range(16):
         kinds = [
@@ -65,7 +74,7 @@ def _table(first: int, last: int) -> NDArray[np.uint8]:
             if (borders & needed == needed if others else borders == needed)
         ]
         table[borders, : len(kinds)] = kinds
-    return table
+    return table.view(np.uint32)[:, 0]
 
 
 _TURNS_ONLY = _table(0, len(_TURNS))
@@ -74,45 +83,105 @@ _CROSSINGS_ONLY = _table(len(_TURNS) + len(_PASSES), _NONE)
 
 
 @dataclass(frozen=True)
+class Lattice:
+    """Some rows of a map, and the places between their pixels where anything upright ends, begins or goes on.
+
+    The rows lie behind one another with one pixel outside before each and after the last, so that a run of equal class pixels
+    never goes from one row to the next. Runs are counted from the first row's first change of codes; those of pixels outside
+    count too, and what lies before the first change is run -1, which is the last one and outside as well.
+    """
+
+    width: int
+    """Pixels in a row."""
+    places: NDArray[np.int64]
+    """(place,) corner of pixels below the first row, counted along its width + 1 corners in a row."""
+    row: NDArray[np.int32]
+    """(place,) counted from 0 below the first row."""
+    borders: NDArray[np.uint8]
+    """(place,) the sides that are borders there."""
+    runs: NDArray[np.int32]
+    """(place, 4) the run of the pixels around it."""
+    links: tuple[NDArray[np.int32], NDArray[np.int32]]
+    """(link,) runs above and below that are of one code and touch; none of pixels outside."""
+    of_first_row: int
+    """Runs that begin in the first row."""
+    run_places: NDArray[np.int64]
+    """(run,) the corner above the left end of each run that begins in later rows."""
+    run_codes: NDArray[Any]
+    """(run,) of all runs."""
+
+    @classmethod
+    def of(cls, codes: NDArray[Any], outside: int) -> Lattice:
+        """The places between these rows (row, col) of codes."""
+        rows, width = codes.shape
+        line = width + 1
+        flat = np.full(rows * line + 1, outside, dtype=codes.dtype)
+        flat[:-1].reshape(rows, line)[:, 1:] = codes
+        change = flat[1:] != flat[:-1]
+        places = np.flatnonzero(change[:-line] | change[line:])
+        upper_left, upper_right, lower_left, lower_right = (flat[places + step] for step in (0, 1, line, line + 1))
+        top, bottom, right = upper_left != upper_right, lower_left != lower_right, upper_right != lower_right
+        borders = top * np.uint8(_TOP)
+        borders |= bottom * np.uint8(_BOTTOM)
+        borders |= (upper_left != lower_left) * np.uint8(_LEFT)
+        borders |= right * np.uint8(_RIGHT)
+        row = (places // line).astype(np.int32)
+        of_first_row = int(np.count_nonzero(change[:line]))
+        runs = np.empty((len(places), 4), dtype=np.int32)
+        np.cumsum(top, dtype=np.int32, out=runs[:, _UPPER_RIGHT])
+        np.cumsum(bottom, dtype=np.int32, out=runs[:, _LOWER_RIGHT])
+        runs[:, _UPPER_RIGHT] -= 1
+        runs[:, _LOWER_RIGHT] += of_first_row - 1
+        np.subtract(runs[:, _UPPER_RIGHT], top, out=runs[:, _UPPER_LEFT])
+        np.subtract(runs[:, _LOWER_RIGHT], bottom, out=runs[:, _LOWER_LEFT])
+        linked = np.flatnonzero(~right & (upper_right != outside))
+        links = runs[linked, _UPPER_RIGHT], runs[linked, _LOWER_RIGHT]
+        begin = np.flatnonzero(bottom)
+        run_codes = np.concatenate([flat[1 : line + 1][change[:line]], lower_right[begin]])
+        return cls(width, places, row, borders, runs, links, of_first_row, places[begin], run_codes)
+
+
+@dataclass(frozen=True)
 class Corners:
     """Places where outlines turn, row by row; of each place the kinds in their order."""
 
-    row: NDArray[np.int32]
-    col: NDArray[np.int32]
-    kind: NDArray[np.uint8]
-    """Says through COMES and GOES how the outline runs if its region meets itself nowhere at this place."""
-    pixel: NDArray[np.int32]
-    """A pixel of the region whose outline it is, counted along the rows that were given."""
+    words: NDArray[np.int64]
+    """(corner,) place and kind, as `corner_words` packs them; every one is kept."""
+    run: NDArray[np.int32]
+    """(corner,) a run of the region whose outline it is; corners of what is outside are among them."""
 
 
-def find_corners(codes: NDArray[Any], outside: int, *, nodes: bool = False, anchor: int | None = None) -> Corners:
-    """The corners between the rows of `codes` (row, col), counted from 0 below the first one; pixels that are `outside` have none.
+def corner_words(row: NDArray[np.int64], col: NDArray[np.int64], kind: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Corners as one number each, which orders them row by row and by kind: row, column, kind, and 1 in the last bit where it is kept."""
+    words = row << ROW_SHIFT
+    words |= col << COL_SHIFT
+    words |= (kind << np.uint8(1)) | np.uint8(KEPT)
+    return words
+
+
+def place_of(words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(corner,) row and column of packed corners."""
+    return words >> ROW_SHIFT, (words & ((1 << ROW_SHIFT) - 1)) >> COL_SHIFT
+
+
+def kind_of(words: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """(corner,) kind of packed corners."""
+    kinds: NDArray[np.uint8] = (words.astype(np.uint8) & np.uint8(KIND_MASK)) >> np.uint8(1)
+    return kinds
+
+
+def find_corners(lattice: Lattice, *, nodes: bool = False, anchor: int | None = None) -> Corners:
+    """The corners of a lattice.
 
     `nodes` also gives the places where a straight outline passes other regions that meet. In the corner row `anchor` every
     outline that crosses it gets a corner.
     """
-    width = codes.shape[1]
-    padded = np.pad(codes, ((0, 0), (1, 1)), constant_values=outside)
-    across = padded[:, 1:] != padded[:, :-1]  # (row, corner col)
-    down = padded[1:] != padded[:-1]  # (corner row, col of `padded`)
-    places = np.flatnonzero((across[:-1] | across[1:]) & (down[:, :-1] | down[:, 1:])).astype(np.int32)
-    row = places // np.int32(width + 1)
-    borders = across.ravel()[places] * np.uint8(_TOP)
-    borders |= across.ravel()[places + width + 1] * np.uint8(_BOTTOM)
-    borders |= down.ravel()[places + row] * np.uint8(_LEFT)
-    borders |= down.ravel()[places + row + 1] * np.uint8(_RIGHT)
-    kinds = (_WITH_PASSES if nodes else _TURNS_ONLY)[borders]
+    fours = (_WITH_PASSES if nodes else _TURNS_ONLY)[lattice.borders]
     if anchor is not None:
-        straight = across[anchor] & across[anchor + 1] & ~down[anchor, :-1] & ~down[anchor, 1:]
-        crossings = np.flatnonzero(straight) + anchor * (width + 1)
-        where = np.searchsorted(places, crossings)
-        places, row = np.insert(places, where, crossings), np.insert(row, where, anchor)
-        kinds = np.insert(kinds, where, _CROSSINGS_ONLY[_TOP | _BOTTOM], axis=0)
-    filled = np.flatnonzero(kinds.ravel() != _NONE)
-    kind, which = kinds.ravel()[filled], filled // 4
-    row = row[which]
-    col = places[which] - row * np.int32(width + 1)
-    pixel = (row + _IS_LOWER[kind]) * np.int32(width + 2) + col + _IS_RIGHT[kind]
-    mapped = np.flatnonzero(padded.ravel()[pixel] != outside)
-    row, col, pixel = row[mapped], col[mapped], pixel[mapped]
-    return Corners(row, col, kind[mapped], pixel - 2 * (pixel // np.int32(width + 2)) - 1)
+        fours[(lattice.row == anchor) & (lattice.borders == _TOP | _BOTTOM)] = _CROSSINGS_ONLY[_TOP | _BOTTOM]
+    kinds = fours.view(np.uint8)
+    filled = np.flatnonzero(kinds != _NONE)
+    kind, which = kinds[filled], filled >> 2
+    row = lattice.row[which].astype(np.int64)
+    col = lattice.places[which] - row * (lattice.width + 1)
+    return Corners(corner_words(row, col, kind), lattice.runs.ravel()[(filled & ~3) + _PIXEL[kind]])

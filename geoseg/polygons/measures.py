@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from geoseg.errors import SceneError
 from geoseg.ground import pixel_area_terms, pixel_areas_m2
 from geoseg.legend import Legend
-from geoseg.polygons.strips import Strip
+from geoseg.polygons.strips import Runs
 
 _LARGEST_CODE = 65535
 _NOT_A_CLASS, _STRANGE = -1, -2
@@ -40,24 +40,36 @@ class ClassBands:
         return bands
 
 
-def run_areas_m2(geobox: GeoBox, strip: Strip) -> NDArray[np.float64]:
-    """(run,) ground area in square metres; `geobox` is that of the whole map."""
-    rows, cols = strip.codes.shape
-    here = geobox[strip.first_row : strip.first_row + rows, :]
-    terms = pixel_area_terms(here)
-    if terms is None:
-        of_pixels = np.broadcast_to(pixel_areas_m2(here), (rows, cols))
-        by_run: NDArray[np.float64] = np.add.reduceat(of_pixels.ravel(), strip.firsts)
-        return by_run
-    of_rows, of_cols = terms
-    before = np.zeros((len(of_cols), cols + 1))
-    np.cumsum(of_cols, axis=1, out=before[:, 1:])
-    row, col = np.divmod(strip.firsts, cols)
-    end = col + strip.lengths
-    areas = np.zeros(len(row))
-    for of_row, sums in zip(of_rows.T, before, strict=True):
-        areas += of_row[row] * (sums[end] - sums[col])
-    return areas
+class RunAreas:
+    """Ground areas of runs of pixels, in square metres."""
+
+    def __init__(self, geobox: GeoBox) -> None:
+        """`geobox` is the grid of the whole map."""
+        self._geobox = geobox
+        terms = pixel_area_terms(geobox)
+        self._of_rows = None if terms is None else terms[0]
+        self._before = None if terms is None else np.pad(np.cumsum(terms[1], axis=1), ((0, 0), (1, 0)))
+        """(term, col + 1) of all columns to the left."""
+
+    def of(self, runs: Runs) -> NDArray[np.float64]:
+        """(run,)"""
+        if self._of_rows is None or self._before is None:
+            return self._by_pixels(runs)
+        areas = np.zeros(len(runs.row))
+        of_rows = self._of_rows[runs.first_row : runs.first_row + len(runs.codes)]
+        ends = runs.col + runs.lengths
+        for of_row, before in zip(of_rows.T, self._before, strict=True):
+            areas += of_row[runs.row] * (before[ends] - before[runs.col])
+        return areas
+
+    def _by_pixels(self, runs: Runs) -> NDArray[np.float64]:
+        """The same where the grid leaves the world."""
+        rows, cols = runs.codes.shape
+        here = self._geobox[runs.first_row : runs.first_row + rows, :]
+        before = np.zeros((rows, cols + 1))
+        np.cumsum(np.broadcast_to(pixel_areas_m2(here), (rows, cols)), axis=1, out=before[:, 1:])
+        areas: NDArray[np.float64] = before[runs.row, runs.col + runs.lengths] - before[runs.row, runs.col]
+        return areas
 
 
 class OwnScores:
@@ -67,13 +79,17 @@ class OwnScores:
         self._source = source
         self._scales, self._offsets = np.asarray(source.scales), np.asarray(source.offsets)
 
-    def sums(self, bands: NDArray[np.int32], strip: Strip) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(run,) sum of the scores of its pixels, and how many have one; `bands` are those of the runs, counted from 0, -1 for none."""
-        rows, cols = strip.codes.shape
-        stored = self._source.read(window=Window(0, strip.first_row, cols, rows))  # (band, row, col)
-        of_pixels = np.repeat(bands.astype(np.int16), strip.lengths).reshape(rows, cols)
+    def sums(self, bands: NDArray[np.int32], runs: Runs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(run,) sum of the scores of its pixels, and how many have one; `bands` are those of the runs, counted from 0."""
+        rows, cols = runs.codes.shape
+        stored = self._source.read(window=Window(0, runs.first_row, cols, rows))  # (band, row, col)
+        starts = runs.firsts
+        ends = np.concatenate([[0], starts + runs.lengths])
+        of_spans, spans = np.full(2 * len(bands) + 1, -1, dtype=np.int16), np.empty(2 * len(bands) + 1, dtype=np.int64)
+        of_spans[1::2], spans[1::2], spans[::2] = bands, runs.lengths, np.append(starts, rows * cols) - ends
+        of_pixels = np.repeat(of_spans, spans).reshape(rows, cols)
         own = np.zeros((rows, cols), dtype=stored.dtype)
-        for band in np.unique(bands[bands >= 0]).tolist():
+        for band in np.unique(bands).tolist():
             np.copyto(own, stored[band], where=of_pixels == band)
         known = of_pixels >= 0
         if self._source.nodata is not None:
@@ -82,8 +98,8 @@ class OwnScores:
             known &= np.isfinite(own)
         own[~known] = 0
         exact = np.float64 if own.dtype.kind == "f" else np.int64
-        sums = np.add.reduceat(own.ravel(), strip.firsts, dtype=exact)
-        counts = np.add.reduceat(known.ravel(), strip.firsts, dtype=np.int64)
+        sums = np.add.reduceat(own.ravel(), starts, dtype=exact)
+        counts = np.add.reduceat(known.ravel(), starts, dtype=np.int64)
         return sums * self._scales[bands] + counts * self._offsets[bands], counts.astype(np.float64)
 
 

@@ -19,10 +19,10 @@ from geoseg.ground import corners_to_map, geodesic_area_m2
 from geoseg.io.polygon_files import PolygonBatch, text_column, write_polygon_batches
 from geoseg.legend import Legend
 from geoseg.polygons.buildings import square_buildings
-from geoseg.polygons.measures import ClassBands, OwnScores, open_scores, run_areas_m2
+from geoseg.polygons.measures import ClassBands, OwnScores, RunAreas, open_scores
 from geoseg.polygons.simplify import Simplifier
 from geoseg.polygons.stream import Traced, no_regions, trace_regions
-from geoseg.polygons.strips import Strip, map_geobox, read_codes
+from geoseg.polygons.strips import Runs, map_geobox, read_codes
 from geoseg.polygons.touching import codes_of_pieces
 from geoseg.polygons.trace import Outlines, join_outlines
 
@@ -127,7 +127,9 @@ class _Tracing:
             rows = keep.band_rows
         with ExitStack() as stack:
             opened = None if self.scores is None else stack.enter_context(open_scores(self.scores, self.classes, self.geobox))
-            sums = _Sums(self.geobox, ClassBands(self.legend), None if opened is None else OwnScores(opened), self.pieces is not None)
+            sums = _Sums(
+                RunAreas(self.geobox), ClassBands(self.legend), None if opened is None else OwnScores(opened), self.pieces is not None
+            )
             batches = trace_regions(
                 read_codes(divided, rows), self.legend.nodata, sums=sums, keep=keep, nodes=nodes or keep is not None, clockwise=not upright
             )
@@ -175,13 +177,15 @@ class _Tracing:
 class _Sums:
     """What is added up over each region: square metres, and, where there are scores, their sum and the pixels that have one."""
 
-    geobox: GeoBox
+    areas: RunAreas
     bands: ClassBands
     scores: OwnScores | None
     in_pieces: bool
 
-    def __call__(self, strip: Strip) -> NDArray[np.float64]:
-        codes = strip.codes[strip.starts]
+    def __call__(self, runs: Runs) -> NDArray[np.float64]:
+        areas = self.areas.of(runs)
+        if self.scores is None:
+            return areas[np.newaxis]
+        codes = runs.codes.ravel()[runs.firsts]
         bands = self.bands.of(codes_of_pieces(codes) if self.in_pieces else codes)
-        areas = run_areas_m2(self.geobox, strip)
-        return np.stack([areas] if self.scores is None else [areas, *self.scores.sums(bands, strip)])
+        return np.stack([areas, *self.scores.sums(bands, runs)])

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from geoseg.polygons.measures import run_areas_m2
+from geoseg.polygons.measures import RunAreas
 from geoseg.polygons.strips import Strip, map_geobox, read_strips
+from geoseg.polygons.unite import unite
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,18 @@ def find_regions(path: Path) -> Regions:
 
     About 30 bytes of memory for each region and 4 for each part that a region has in a strip; three times that on the way.
     """
-    geobox = map_geobox(path)
+    run_areas = RunAreas(map_geobox(path))
     codes: list[NDArray[Any]] = []
     sums: list[NDArray[np.float64]] = []  # (2, region): pixels, square metres
     counts: list[int] = []
-    seams: list[NDArray[np.int64]] = []  # (2, link): regions of two strips that are one
-    above: tuple[NDArray[Any], NDArray[np.int64]] | None = None
+    seams: list[NDArray[np.int32]] = []  # (2, link): regions of two strips that are one
+    above: tuple[NDArray[Any], NDArray[np.int32]] | None = None
     count = 0
     for strip in read_strips(path):
         labels = _parts_of_runs(strip)
         here = int(labels.max()) + 1
         codes.append(_first_of_each(labels, strip.codes[strip.starts]))
-        sums.append(_sums(labels, here, strip, geobox))
+        sums.append(_sums(labels, here, strip, run_areas))
         rows = strip.codes.shape[0]
         top = np.repeat(labels[: strip.starts[0].sum()], strip.lengths[: strip.starts[0].sum()]) + count
         if above is not None:
@@ -71,10 +69,10 @@ def find_regions(path: Path) -> Regions:
         above = strip.codes[-1].copy(), np.repeat(labels[bottom], strip.lengths[bottom]) + count
         counts.append(here)
         count += here
-    joined = _join(np.concatenate([np.empty((2, 0), np.int64), *seams], axis=1), count)
+    joined = _join(np.concatenate([np.empty((2, 0), np.int32), *seams], axis=1), count)
     total = int(joined.max()) + 1
     pixels, areas = (np.bincount(joined, weights=column, minlength=total) for column in np.concatenate(sums, axis=1))
-    of_parts = tuple(np.split(joined.astype(np.int32), np.cumsum(counts)[:-1]))
+    of_parts = tuple(np.split(joined, np.cumsum(counts)[:-1]))
     return Regions(_first_of_each(joined, np.concatenate(codes)), pixels.astype(np.int64), areas.astype(np.float64), of_parts)
 
 
@@ -87,7 +85,7 @@ def touching(upper: NDArray[Any], lower: NDArray[Any], starts: NDArray[np.bool_]
     return upper.ravel()[places], lower.ravel()[places], np.diff(places, append=starts.size)
 
 
-def _parts_of_runs(strip: Strip) -> NDArray[np.int64]:
+def _parts_of_runs(strip: Strip) -> NDArray[np.int32]:
     """(run,) part of a region within the strip, numbered by first pixel."""
     run_codes = strip.codes[strip.starts]
     of_pixels = (np.cumsum(strip.starts.ravel()) - 1).reshape(strip.codes.shape)
@@ -96,26 +94,21 @@ def _parts_of_runs(strip: Strip) -> NDArray[np.int64]:
     return _join(np.stack([upper[same], lower[same]]), len(run_codes))
 
 
-def _join(links: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _join(links: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     """(item,) number of the group that each of `count` items belongs to; groups are numbered by their first item."""
-    graph = coo_array((np.ones(links.shape[1], dtype=np.int8), (links[0], links[1])), shape=(count, count))
-    groups, labels = connected_components(graph.tocsr(), directed=False)
-    first = np.empty(groups, dtype=np.int64)
-    first[labels[::-1]] = np.arange(count)[::-1]  # the last to be written is the first item
-    rank = np.empty(groups, dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(groups)
-    ranked: NDArray[np.int64] = rank[labels]
-    return ranked
+    first = unite(links[0], links[1], count)
+    number = np.cumsum(first == np.arange(count), dtype=np.int32) - np.int32(1)
+    of_items: NDArray[np.int32] = number[first]
+    return of_items
 
 
-def _first_of_each(labels: NDArray[np.int64], values: NDArray[Any]) -> NDArray[Any]:
+def _first_of_each(labels: NDArray[np.int32], values: NDArray[Any]) -> NDArray[Any]:
     """(label,) the value where a label stands first."""
     found = np.empty(int(labels.max()) + 1, dtype=values.dtype)
     found[labels[::-1]] = values[::-1]
     return found
 
 
-def _sums(labels: NDArray[np.int64], count: int, strip: Strip, geobox: GeoBox) -> NDArray[np.float64]:
+def _sums(labels: NDArray[np.int32], count: int, strip: Strip, areas: RunAreas) -> NDArray[np.float64]:
     """(2, part) pixels and square metres of each part of a region within the strip."""
-    of_runs = run_areas_m2(geobox, strip)
-    return np.stack([np.bincount(labels, weights=column, minlength=count) for column in (strip.lengths, of_runs)])
+    return np.stack([np.bincount(labels, weights=column, minlength=count) for column in (strip.lengths, areas.of(strip.runs()))])

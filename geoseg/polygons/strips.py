@@ -44,9 +44,35 @@ class Strip:
         """(run,) pixels in each run."""
         return np.diff(self.firsts, append=self.codes.size)
 
+    def runs(self) -> Runs:
+        """All runs with their rows and columns."""
+        row, col = np.divmod(self.firsts, self.codes.shape[1])
+        return Runs(self.first_row, self.codes, row, col, self.lengths)
+
     def spread(self, of_runs: NDArray[Any]) -> NDArray[Any]:
         """(row, col) pixels with the number of their run."""
         return np.repeat(of_runs, self.lengths).reshape(self.codes.shape)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of equal pixels in some whole rows of a map, row by row; there may be pixels between them."""
+
+    first_row: int
+    codes: NDArray[Any]
+    """(row, col)"""
+    row: NDArray[np.int64]
+    """(run,) counted from `first_row`."""
+    col: NDArray[np.int64]
+    """(run,) of its first pixel."""
+    lengths: NDArray[np.int64]
+    """(run,) pixels."""
+
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """(run,) position of each run's first pixel, counted along these rows."""
+        positions: NDArray[np.int64] = self.row * self.codes.shape[1] + self.col
+        return positions
 
 
 def read_codes(path: Path, rows: int | None = None) -> Iterator[NDArray[Any]]:

@@ -12,10 +12,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import depth_first_order
 
-from geoseg.polygons.corners import COMES, EAST, GOES, NORTH, SOUTH, WEST
+from geoseg.polygons.corners import (
+    COL_SHIFT,
+    COMES,
+    CROSSED,
+    EAST,
+    FIRST_KINDS,
+    GOES,
+    KEPT,
+    NORTH,
+    SOUTH,
+    WEST,
+    kind_of,
+    place_of,
+)
+
+_FEW = 2**15
+"""Fewer corners are followed one by one: that takes less time than loading scipy, which most small maps do without."""
 
 
 @dataclass(frozen=True)
@@ -32,51 +46,36 @@ class Outlines:
     """(polygon + 1,) first ring of each polygon, and the number of rings."""
 
 
-@dataclass(frozen=True)
-class Turns:
-    """All corners of some regions, row by row."""
-
-    row: NDArray[np.int32]
-    col: NDArray[np.int32]
-    kind: NDArray[np.uint8]
-    kept: NDArray[np.bool_]
-    """False where simplification leaves the corner out."""
-
-
-def link_rings(turns: Turns, polygon: NDArray[np.int32], *, clockwise: bool) -> tuple[Outlines, Outlines]:
+def link_rings(words: NDArray[np.int64], polygon: NDArray[np.int32], *, clockwise: bool) -> tuple[Outlines, Outlines]:
     """Outlines of some regions from all their corners, with every corner, and with those alone that are kept.
 
-    `polygon` is the place of each corner's region among these, counted from 0 without gaps. `clockwise` says how outer rings
-    turn when rows are drawn downwards. Rings touch themselves nowhere: where a region meets itself at a corner only, a hole
-    touches the outer ring or another hole there.
+    `words` are the corners in order, packed by `corner_words`; `polygon` is the place of each one's region among these, counted
+    from 0 without gaps. `clockwise` says how outer rings turn when rows are drawn downwards. Rings touch themselves nowhere:
+    where a region meets itself at a corner only, a hole touches the outer ring or another hole there.
     """
-    count = len(turns.row)
+    count = len(words)
     if not count:
         nothing, none = np.zeros(0, dtype=np.int32), np.zeros(1, dtype=np.int64)
         return (Outlines(nothing, nothing, none, none),) * 2
-    goes = GOES[turns.kind]
+    kind, place = kind_of(words), words >> COL_SHIFT
     for lag in (1, 2):  # two corners of one region at one place: cross over there, or the ring would touch itself
-        same = (turns.col[lag:] == turns.col[:-lag]) & (turns.row[lag:] == turns.row[:-lag]) & (polygon[lag:] == polygon[:-lag])
-        first = np.flatnonzero(same)
-        goes[first] = (goes[first] + 2) % 4
-        goes[first + lag] = (goes[first + lag] + 2) % 4
-    comes = COMES[turns.kind]
-    # Row by row the first corner of an outer ring is an upper left one, that of a hole the same seen from outside.
-    may_be_first = np.flatnonzero((comes == NORTH) & (goes == EAST) | (comes == WEST) & (goes == SOUTH))
-    path, begins = _follow(_link(turns, comes, goes, clockwise), may_be_first)
+        both = np.flatnonzero(place[lag:] == place[:-lag])
+        both = both[polygon[both] == polygon[both + lag]]
+        for which in (both, both + lag):
+            kind[which] = CROSSED[kind[which]]
+    path, begins = _follow(_link(words, kind, clockwise), np.flatnonzero((kind == FIRST_KINDS[0]) | (kind == FIRST_KINDS[1])))
     sizes = np.diff(begins, append=count)
     first = path[begins]
-    hole = goes[first] == SOUTH
-    in_order = np.lexsort((first, hole, polygon[first]))
+    in_order = np.lexsort((first, kind[first] == FIRST_KINDS[1], polygon[first]))
     sizes, begins = sizes[in_order], begins[in_order]
-    path = path[ranges(begins, begins + sizes)]
+    words = words[path[ranges(begins, begins + sizes)]]
     polygon_offsets = np.searchsorted(polygon[first[in_order]], np.arange(int(polygon.max()) + 2))
-    whole = _closed(turns, path, sizes, polygon_offsets)
-    kept = turns.kept[path]
+    whole = _closed(words, sizes, polygon_offsets)
+    kept = words & KEPT == KEPT
     if kept.all():
         return whole, whole
     sizes = np.add.reduceat(kept, np.cumsum(sizes) - sizes, dtype=np.int64)
-    return whole, _closed(turns, path[kept], sizes, polygon_offsets)
+    return whole, _closed(words[kept], sizes, polygon_offsets)
 
 
 def join_outlines(parts: Sequence[Outlines], order: NDArray[np.int64]) -> Outlines:
@@ -98,21 +97,21 @@ def ranges(start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int6
     return numbers
 
 
-def _closed(turns: Turns, path: NDArray[np.int64], sizes: NDArray[np.int64], polygon_offsets: NDArray[np.int64]) -> Outlines:
-    """Rings along a path of corners, each with its first corner once more at its end."""
+def _closed(words: NDArray[np.int64], sizes: NDArray[np.int64], polygon_offsets: NDArray[np.int64]) -> Outlines:
+    """Rings of these corners, each with its first corner once more at its end."""
     ends = np.cumsum(sizes)
-    closed = np.insert(path, ends, path[ends - sizes])
-    return Outlines(turns.col[closed], turns.row[closed], np.concatenate([[0], np.cumsum(sizes + 1)]), polygon_offsets)
+    row, col = place_of(np.insert(words, ends, words[ends - sizes]))
+    return Outlines(col.astype(np.int32), row.astype(np.int32), np.concatenate([[0], np.cumsum(sizes + 1)]), polygon_offsets)
 
 
-def _link(turns: Turns, comes: NDArray[np.int8], goes: NDArray[np.int8], clockwise: bool) -> NDArray[np.int32]:
+def _link(words: NDArray[np.int64], kind: NDArray[np.uint8], clockwise: bool) -> NDArray[np.int32]:
     """(corner,) the corner that follows on the outline."""
-    cols = int(turns.col.max()) + 1
-    successor = np.empty(len(goes), dtype=np.int32)
+    comes, goes = COMES[kind], GOES[kind]
+    successor = np.empty(len(words), dtype=np.int32)
     for direction in (NORTH, EAST, SOUTH, WEST):
         begins, ends = np.flatnonzero(goes == direction), np.flatnonzero(comes == direction)
         if direction in (NORTH, SOUTH):
-            begins, ends = (_by_columns(which, turns.col[which], cols) for which in (begins, ends))
+            begins, ends = _by_columns(begins, words), _by_columns(ends, words)
         if clockwise:
             successor[begins] = ends
         else:
@@ -120,18 +119,37 @@ def _link(turns: Turns, comes: NDArray[np.int8], goes: NDArray[np.int8], clockwi
     return successor
 
 
-def _by_columns(which: NDArray[np.int64], col: NDArray[np.int32], cols: int) -> NDArray[np.int64]:
-    """These corners sorted by columns, within one as before: in linear time, as a matrix of one row is transposed."""
-    of_cols: NDArray[np.int64] = csr_array((which, col, [0, len(which)]), shape=(1, cols)).tocsc().data
-    return of_cols
+def _by_columns(which: NDArray[np.int64], words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These corners sorted by columns, within one as before: numbers of two bytes are sorted in linear time."""
+    _, col = place_of(words[which])
+    return which[np.argsort(col.astype(np.min_scalar_type(int(col.max(initial=0)))), kind="stable")]
 
 
 def _follow(successor: NDArray[np.int32], starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All corners, ring after ring, each from its first one, and where each ring begins; the first corners are among `starts`.
+    """All corners, ring after ring, each from its first one, and where each ring begins; the first corners are among `starts`."""
+    return (_follow_few if len(successor) < _FEW else _follow_many)(successor, starts)
 
-    A depth-first walk along a chain of helpers: each leads to one start, whose ring is walked if it was not before, and
-    then to the next helper.
-    """
+
+def _follow_few(successor: NDArray[np.int32], starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Corner by corner."""
+    after, walked = successor.tolist(), bytearray(len(successor))
+    path: list[int] = []
+    begins: list[int] = []
+    for corner in starts.tolist():
+        if not walked[corner]:
+            begins.append(len(path))
+        while not walked[corner]:
+            walked[corner] = True
+            path.append(corner)
+            corner = after[corner]
+    return np.array(path, dtype=np.int64), np.array(begins, dtype=np.int64)
+
+
+def _follow_many(successor: NDArray[np.int32], starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A depth-first walk along a chain of helpers: each leads to one start, whose ring is walked if it was not before, and then on."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import depth_first_order
+
     count, helpers = len(successor), len(starts)
     links = np.empty(count + 2 * helpers - 1, dtype=np.int32)
     links[:count], links[count::2], links[count + 1 :: 2] = successor, starts, np.arange(count + 1, count + helpers)
