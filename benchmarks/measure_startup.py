@@ -86,8 +86,12 @@ def runs(folder: Path) -> dict[str, list[str]]:
 
 
 def measure(program: str, *words: str) -> tuple[float, float | None]:
-    """Processor seconds (user and system) of a fresh Python, and its peak memory in MB where the system tells."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    """Processor seconds (user and system) of a fresh Python, and its peak memory in MB where the system tells.
+
+    Modules are compiled once, as an installer does it, wherever this machine says that it shall not keep what it compiles.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["OMP_NUM_THREADS"] = "1"
     before = os.times()
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, env=environment)
     after = os.times()

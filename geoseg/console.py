@@ -62,6 +62,10 @@ def print_plan(plan: MapPlan, *, as_json: bool = False) -> None:
         "tiles": len(plan.tiles),
         "tile": plan.tiles.tile,
         "overlap": plan.tiles.overlap,
+        "runtime": plan.options.runtime,
+        "precision": plan.options.precision,
+        "threads": plan.workers,
+        "batch": plan.batch,
         "memory_mb": round(plan.memory_mb()),
         "disk_mb": round(plan.disk_mb(), 1),
         "seconds": round(plan.seconds(runtime), 1),
@@ -76,6 +80,8 @@ def print_plan(plan: MapPlan, *, as_json: bool = False) -> None:
         f"(overlap {facts['overlap']}); about {facts['memory_mb']} MB of memory, {facts['disk_mb']} MB of disk, {facts['seconds']} s",
         markup=False,
     )
+    where = "threads with a call of their own" if plan.options.device == "cpu" else "call on the GPU at a time"
+    console.print(f"  {facts['runtime']} {facts['precision']}, {plan.workers} {where}, tiles in a call: {plan.batch}", markup=False)
     _print_warnings(console, facts["warnings"])
 
 

@@ -69,12 +69,12 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(geoseg, place):
     before = contents(place)
     ran = geoseg(*PREDICT, "--dry-run")
     assert (ran.code, ran.err) == (0, "")
-    for word in ("60 x 60 pixels in 1 tiles of 64", "MB of memory", "MB of disk", " s\n"):
+    for word in ("60 x 60 pixels in 1 tiles of 64", "MB of memory", "MB of disk", " s\n", "onnx fp32, 1 threads", "tiles in a call: 1"):
         assert word in ran.out
     facts = json.loads(geoseg(*PREDICT, "-o", "out", "--dry-run", "--json").out)
     assert facts["tiles"] == 1
     assert facts["memory_mb"] > 100
-    assert {"disk_mb", "seconds"} <= facts.keys()
+    assert {"disk_mb", "seconds", "threads", "batch"} <= facts.keys()
     assert contents(place) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import geopandas
@@ -17,6 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import box
 
 from geoseg.errors import GeosegError, InputError, PackageError
+from geoseg.mapping import windows
 from geoseg.mapping.make_map import MapOptions, make_map
 from geoseg.mapping.plan import plan_map
 from geoseg.mapping.rows import finished_strips
@@ -72,6 +74,24 @@ def test_a_per_pixel_models_scores_do_not_depend_on_tiles(tmp_path, tile, overla
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     logits = np.tensordot(np.array(weights), rasterio.open(tmp_path / "s.tif").read().astype(float), 1)
     np.testing.assert_allclose(expected, np.exp(logits) / np.exp(logits).sum(axis=0), atol=1e-5)
+
+
+def test_two_windows_are_held_at_a_time(tmp_path, monkeypatch):
+    """One is in use while the next is read; an empty view of a third would be enough to keep it."""
+    made, most = [], 0
+
+    def counted(*words, original=windows._empty_window):
+        nonlocal most
+        window = original(*words)
+        made.append(weakref.ref(window.values))
+        most = max(most, sum(one() is not None for one in made))
+        return window
+
+    monkeypatch.setattr(windows, "_empty_window", counted)
+    scene = write_scene(tmp_path / "scene.tif", noise((640, 100)))
+    scores_of(scene, packages.per_pixel_package(tmp_path / "model", ["red"], [[0.01], [-0.01]], tile=64, overlap=16))
+    assert len(made) == 13
+    assert most == 2
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 0), (64, 20), (32, 16)])

@@ -124,11 +124,15 @@ def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_ar
     members: dict[int, list[int]] = {}  # of small regions made of several
     candidates = np.flatnonzero(small)
     count = len(regions)
-    queue = (regions.pixels[candidates] * count + candidates).tolist()  # ordered by pixels, then by first pixel; lighter than pairs
-    heapq.heapify(queue)
-    merged = 0
-    while queue:
-        size, region = divmod(heapq.heappop(queue), count)
+    waiting = np.sort(regions.pixels[candidates] * count + candidates).data  # by pixels, then by first pixel; lighter than pairs
+    again: list[int] = []  # a heap of those that are still too small after a merge
+    first = merged = 0
+    while again or first < len(waiting):
+        if again and (first == len(waiting) or again[0] < waiting[first]):
+            size, region = divmod(heapq.heappop(again), count)
+        else:
+            size, region = divmod(waiting[first], count)
+            first += 1
         if parent[region] != region or pixels[region] != size:
             continue  # it has become part of another since
         shared: defaultdict[int, int] = defaultdict(int)
@@ -149,7 +153,7 @@ def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_ar
         together = [member for each in group for member in members.pop(each, [each])]
         if areas[joined] < enough:
             members[joined] = together
-            heapq.heappush(queue, pixels[joined] * count + joined)
+            heapq.heappush(again, pixels[joined] * count + joined)
         merged += len(group) - 1
     roots = np.fromiter((whole(region) for region in range(len(regions))), dtype=np.int64, count=len(regions))
     return np.asarray(codes)[roots], merged
