@@ -20,6 +20,8 @@ BIN := .venv/bin
 UV := .build/uv/bin/uv
 PIP_INSTALL := $(UV) pip install --quiet --constraints constraints.txt
 export UV_PYTHON_DOWNLOADS := never
+# Modules are compiled once, when they are installed.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help setup demo test test-slow check bench bench-peers notebooks test-qgis test-core wheel-demo has-python312 has-qgis clean
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,8 +14,14 @@ import packages
 import pytest
 
 multiprocessing.set_start_method("spawn", force=True)  # the only one that Windows has
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads cost far more than networks of a few weights gain by them
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+COMPILED = Path(__file__).resolve().parents[1] / ".build" / "compiled"
+
+if sys.dont_write_bytecode:  # as in many containers; each process that a test starts would then compile every module anew
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(COMPILED)
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(COMPILED)}
 
 
 @pytest.fixture(scope="session")

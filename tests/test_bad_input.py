@@ -286,11 +286,12 @@ def test_bad_labels(place, refused, name):
 
 
 @pytest.mark.skipif(not POSIX, reason="Windows has no limit on file sizes")
-def test_disk_that_is_full_at_any_point(geoseg, place, refused):
+def test_disk_that_is_full_at_any_point(geoseg, place, refused, monkeypatch):
     import resource
 
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python keeps a compiled module that was cut short
     packages.threshold_package(place / "large", tile=256)
-    write(place / "scene.tif", side=700)
+    write(place / "scene.tif", side=300)
     words = ("predict", "scene.tif", *GENERIC, "--model", "large", "--scores", "-o")
     assert geoseg(*words, "whole").code == 0
     sizes = {path.stat().st_size for path in (place / "whole").iterdir()}
@@ -325,8 +326,9 @@ def visible(folder: Path) -> dict[str, bytes | None]:
 
 
 def child(place: Path, program: str, *words: str) -> subprocess.Popen[str]:
+    """Run the program and then `geoseg WORDS…`; with -B, as Python would keep a compiled module that a full disk has cut short."""
     code = f"{program}\nimport sys\nsys.argv = ['geoseg', *{list(words)!r}]\nfrom geoseg.cli import main\nmain()"
-    return subprocess.Popen([sys.executable, "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-B", "-c", code], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(not POSIX, reason="Windows has no limit on file sizes")
@@ -342,8 +344,8 @@ def test_full_disk_in_a_process_of_its_own(place):
 
 @pytest.mark.skipif(not POSIX, reason="Windows has no SIGINT for one process")
 def test_ctrl_c_in_the_middle(place):
-    write(place / "scene.tif", side=1500)
-    packages.neighbourhood_package(place / "slow", 20, tile=256, overlap=64)
+    write(place / "scene.tif", side=900)
+    packages.neighbourhood_package(place / "slow", 12, tile=256, overlap=64)
     before = contents(place)
     running = child(place, "", "predict", "scene.tif", *GENERIC, "--model", "slow", "--json", "-o", "a/b/out")
     assert running.stdout is not None

@@ -17,6 +17,7 @@ from command_line import write
 
 from geoseg.io.working import WorkingFolder
 from geoseg.mapping import plan as planning
+from geoseg.mapping.make_map import make_map
 from geoseg.mapping.plan import MapOptions, plan_map
 from geoseg.mapping.rows import finished_strips
 from geoseg.mapping.windows import Area
@@ -28,11 +29,16 @@ PREDICT = ("predict", "scene.tif", "--sensor", "generic", "--model", "net", "--s
 STRIPS = 7
 
 
+def lay_out(folder):
+    """A scene of seven strips and a network that sees its surroundings."""
+    write(folder / "scene.tif", side=330)
+    packages.neighbourhood_package(folder / "net", 5, tile=64, overlap=16)
+
+
 @pytest.fixture
 def stage(place):
-    """A folder with a scene of seven strips and a network that sees its surroundings."""
-    write(place / "scene.tif", side=330)
-    packages.neighbourhood_package(place / "net", 5, tile=64, overlap=16)
+    """The current folder, with scene and network."""
+    lay_out(place)
     return place
 
 
@@ -41,10 +47,14 @@ def results(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix not in (".json", ".qgz")}
 
 
-@pytest.fixture
-def undisturbed(stage, geoseg):
-    assert geoseg(*PREDICT, "-o", "whole").code == 0
-    return results(stage / "whole")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The results of `PREDICT`, made at once and from Python."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    lay_out(folder)
+    options = MapOptions(scores=True, min_area_m2=1000)
+    make_map(open_scene(folder / "scene.tif", sensor="generic"), ModelPackage.open(folder / "net"), folder / "whole", options=options)
+    return results(folder / "whole")
 
 
 def planned(**options):

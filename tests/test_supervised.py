@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas
@@ -51,6 +52,15 @@ PROFILE = {"driver": "GTiff", "height": 192, "width": 192, "crs": "EPSG:32633", 
 
 def settings(**changes: object) -> Settings:
     return parse(Settings, QUICK | changes, source="test")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several threads sum in another order each time, and training makes much of a last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -111,9 +112,10 @@ def unpack(archive: Path, into: Path, *, inside: str = "") -> None:
 def _pip_commands() -> list[list[str]]:
     """How pip can be called here, the likeliest first."""
     commands = []
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0:
+    if find_spec("pip"):
         commands.append([sys.executable, "-m", "pip"])
-    commands += [[found] for name in ("pip3", "pip") if (found := shutil.which(name))]
+    if pip := shutil.which("pip3") or shutil.which("pip"):  # two names of one program
+        commands.append([pip])
     if uv := shutil.which("uv"):
         commands.append([uv, "tool", "run", "pip"])
     return commands

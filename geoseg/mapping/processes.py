@@ -39,6 +39,7 @@ def run_in_processes(
     """
     waiting = deque((task, _TRIES) for task in tasks)
     workers: list[_Worker] = []
+    leaving: list[_Worker] = []  # nobody waits for them while others have something to say
     try:
         workers.extend(_Worker(function, *waiting.popleft()) for _ in range(min(jobs, len(waiting))))
         while workers:
@@ -59,11 +60,14 @@ def run_in_processes(
                 elif said is not None and waiting:
                     worker.begin(*waiting.popleft())
                 elif said is not None:
-                    worker.end()
+                    worker.let_go()
                     workers.remove(worker)
+                    leaving.append(worker)
     finally:
         for worker in workers:
             worker.stop()
+        for worker in leaving:
+            worker.end()
 
 
 # ---------------------------------------------------------------- below: one process, seen from here and from inside
@@ -106,9 +110,12 @@ class _Worker:
         result: dict[str, Any] = what
         return _Told(what) if kind == "told" else result
 
-    def end(self) -> None:
-        """Let the process end by itself."""
+    def let_go(self) -> None:
+        """Say that there is no more to do."""
         self.pipe.close()
+
+    def end(self) -> None:
+        """Wait until the process that was let go has ended by itself."""
         self._process.join(_PATIENCE_S)
         self.stop()
 
