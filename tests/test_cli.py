@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import geopandas
@@ -14,6 +16,7 @@ import rasterio
 from command_line import contents, write
 from shapely.geometry import box
 
+from geoseg.cli import _without_dask
 from geoseg.scene import sample_scene
 from geoseg.scenes.open_scene import open_scene
 
@@ -237,3 +240,15 @@ def test_asking_for_help_is_no_error(geoseg, words):
     ran = geoseg(*words)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.strip()
+
+
+@pytest.mark.parametrize(("words", "hidden"), [(["predict", "scene.tif"], True), (["predict", "scene.tif", "--cluster=local"], False)])
+def test_dask_is_out_of_sight_only_while_a_command_needs_none(monkeypatch, words, hidden):
+    monkeypatch.delitem(sys.modules, "dask", raising=False)
+    monkeypatch.setattr(sys, "argv", ["geoseg", *words])
+    with _without_dask():
+        assert ("dask" in sys.modules) is hidden
+        if hidden:
+            with pytest.raises(ImportError):
+                importlib.import_module("dask")
+    assert "dask" not in sys.modules

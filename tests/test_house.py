@@ -28,7 +28,14 @@ MODULES = {
 }
 
 TORCH_PARTS = ("geoseg.recipes.", "geoseg.backbones.")
-TORCH_MODULES = {"geoseg.models.segmenter", "geoseg.models.losses", "geoseg.models.export", "geoseg.data.torchgeo", "geoseg.data.patches"}
+TORCH_MODULES = {
+    "geoseg.models.reach",
+    "geoseg.models.segmenter",
+    "geoseg.models.losses",
+    "geoseg.models.export",
+    "geoseg.data.torchgeo",
+    "geoseg.data.patches",
+}
 """Where torch may be imported at the top of a file; everything else is the core."""
 
 HEAVY = {

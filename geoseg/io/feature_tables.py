@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError, OutputError
 from geoseg.io.atomic import atomic, output_error
-from geoseg.io.ogr import pyogrio
+from geoseg.io.ogr import pa, pyogrio
 from geoseg.io.polygon_files import fixed_date, store_style
 from geoseg.io.vectors import find_layer
 

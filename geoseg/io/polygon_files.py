@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyproj
 from numpy.typing import NDArray
 
 from geoseg.io.atomic import atomic, output_error
-from geoseg.io.ogr import pyogrio
+from geoseg.io.ogr import pa, pyogrio
 
 GEOMETRY = "geom"
 """Name of the geometry column, as QGIS has it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -21,6 +20,7 @@ from geoseg.io.class_maps import ClassMap, read_class_indices
 from geoseg.io.feature_tables import LAYER as LAYER
 from geoseg.io.feature_tables import FeatureTable, read_table, write_table
 from geoseg.io.legends import is_a_class
+from geoseg.io.ogr import pa
 from geoseg.io.opening import dataset_geobox, files_kept_open, gdal_env, opened
 from geoseg.io.qgis_styles import polygons_qml
 from geoseg.io.resample import Placement

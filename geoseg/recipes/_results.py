@@ -23,6 +23,7 @@ from geoseg.io.atomic import atomic
 from geoseg.legend import Legend
 from geoseg.models.export import Parity, check_parity, export_onnx, save_weights
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
+from geoseg.models.reach import looks_around_only
 from geoseg.models.segmenter import DEFAULT_OUTPUT, ScoredNetwork, Segmenter, count_parameters
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes._training import Ground, mean_pixel_size_m, software_versions, trained_bbox
@@ -33,6 +34,8 @@ _SIZE_RANGE = (0.7, 1.5)
 """Pixel sizes for which a network is offered, as shares of the one it was trained at."""
 _DEGREE_DIGITS = 7
 """Of the held-out blocks' coordinates; a centimetre."""
+_LARGER, _LARGEST = 4, 1024
+"""How much larger the tiles of a map are than those of training, and their largest edge: seams get fainter, memory grows."""
 _MEASURES = ("iou", "f1", "precision", "recall")
 
 
@@ -186,7 +189,8 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     on = f"test blocks of {', '.join(stated['scenes'])}, {stated['ground']['test']['labelled_km2']:.4g} km² labelled, not trained on"
     values = {f"IoU of {label}": row["iou"] for label, row in test["classes"].items()} | {"mean IoU": test["mean_iou"]}
     figures = tuple(Figure(name=what, value=value, on=on, by=settings.label_source) for what, value in values.items() if value is not None)
-    tile, stride = settings.map_tile or settings.tile, trained.network.stride
+    stride = trained.network.stride
+    tile = settings.map_tile or _map_tile(trained)
     times = [scene.scene.time for scene in scenes if scene.scene.time is not None]
     aware = sorted(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)
     return ModelDescription(
@@ -214,6 +218,13 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
         created=datetime.now(UTC),
         versions=stated["versions"],
     )
+
+
+def _map_tile(trained: Trained) -> int:
+    """Edge of the tiles of a map: as large as pays, where the network sees the same in a large tile as in those it has learned from."""
+    tile = trained.settings.tile
+    local = looks_around_only(trained.network, len(trained.preparation.channels))
+    return max(tile, min(_LARGER * tile, _LARGEST)) if local else tile
 
 
 def _in_short(stated: Mapping[str, Any]) -> dict[str, JsonValue]:

@@ -90,7 +90,8 @@ class Settings(_Settings):
     tile: int = Field(default=256, ge=32)
     """Edge of the windows in pixels."""
     map_tile: int | None = Field(default=None, ge=32)
-    """Edge of the tiles when mapping; None takes `tile`. A network that looks at its surroundings only can take larger ones."""
+    """Edge of the tiles when mapping. None takes four times `tile`, at most 1024, which leaves fewer and fainter seams, where the network
+    looks at a pixel's surroundings only; one with means over the whole tile, as in squeeze-and-excitation, keeps those of training."""
     block: int = Field(default=512, ge=32)
     """Edge in pixels of the blocks that are trained on or held out as a whole; at least `tile`."""
     guard: int = Field(default=32, ge=0)
