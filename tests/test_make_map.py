@@ -18,6 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import box
 
 from geoseg.errors import GeosegError, InputError, PackageError
+from geoseg.mapping import make_map as module
 from geoseg.mapping import windows
 from geoseg.mapping.make_map import MapOptions, make_map
 from geoseg.mapping.plan import plan_map
@@ -92,6 +93,19 @@ def test_two_windows_are_held_at_a_time(tmp_path, monkeypatch):
     scores_of(scene, packages.per_pixel_package(tmp_path / "model", ["red"], [[0.01], [-0.01]], tile=64, overlap=16))
     assert len(made) == 13
     assert most == 2
+
+
+def test_gdals_cache_is_small_to_the_end(tmp_path, monkeypatch):
+    """Without a word GDAL takes a twentieth of the machine's memory, and areas and outlines read the whole map."""
+    caches = []
+
+    def noted(*words, original=module._finish):
+        caches.append(rasterio.env.getenv()["GDAL_CACHEMAX"])
+        return original(*words)
+
+    monkeypatch.setattr(module, "_finish", noted)
+    make_map(write_scene(tmp_path / "s.tif", noise((40, 50))), packages.threshold_package(tmp_path / "model"), tmp_path / "out")
+    assert caches == [32 * 1024**2]
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 0), (64, 20), (32, 16)])

@@ -23,7 +23,7 @@ from geoseg.io.categories import category_tags, write_categories
 from geoseg.io.cog import write_cog
 from geoseg.io.geotiff import read_raster
 from geoseg.io.legends import NamedCode, Names, is_a_class, make_legend, names_in, names_of_table
-from geoseg.io.opening import dataset_geobox, opened
+from geoseg.io.opening import dataset_geobox, gdal_env, opened
 from geoseg.io.qgis import write_style
 from geoseg.io.qgis_styles import classes_qml
 from geoseg.legend import Legend
@@ -107,7 +107,7 @@ def all_areas_m2(codes: Mapping[Path, Iterable[int]], geobox: GeoBox) -> dict[Pa
     """The areas of several rasters of codes on one grid, as `areas_m2` gives them; raster → its codes."""
     wanted = {part: tuple(of_part) for part, of_part in codes.items()}
     totals = {part: np.zeros(max(of_part) + 1) for part, of_part in wanted.items()}
-    with ExitStack() as stack:
+    with gdal_env(), ExitStack() as stack:
         files = {part: stack.enter_context(rasterio.open(part)) for part in wanted}
         for top, left in product(range(0, geobox.shape[0], _AREA_SIDE), range(0, geobox.shape[1], _AREA_SIDE)):
             height, width = min(_AREA_SIDE, geobox.shape[0] - top), min(_AREA_SIDE, geobox.shape[1] - left)

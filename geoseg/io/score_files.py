@@ -68,6 +68,8 @@ def score_profile(legend: Legend, *, calibrated: bool) -> dict[str, Any]:
 
 def stored_scores(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Scores from 0 to 1 (class, row, col) as such a raster holds them; no score where not `observed` (row, col)."""
+    if not observed.any():
+        return np.full(scores.shape, _NO_SCORE, np.uint8)
     steps = np.empty(scores.shape, np.uint8)
     for rows in _few_rows(scores.shape[1]):
         for plane, stored in zip(scores[:, rows], steps[:, rows], strict=True):

@@ -21,6 +21,8 @@ class RowBlender:
         self._sums = np.zeros((channels, plan.tile, panel.cols.stop - panel.cols.start), np.float32)
         self._col_weights = {tile_col: plan.col_weights(tile_col) for tile_col in panel.tile_cols}
         self._row_weights = plan.row_weights(first_tile_row)
+        self._filled = 0
+        """So many rows from the top may differ from zero: what was not observed costs nothing."""
 
     def add(self, tile_col: int, scores: NDArray[np.float32]) -> None:
         """Add the scores, (channel, tile, tile), of one tile of the present row; its part beyond the panel is dropped."""
@@ -28,6 +30,7 @@ class RowBlender:
         first, stop = max(origin, self._cols.start), min(origin + self._plan.tile, self._cols.stop)
         inside = slice(first - origin, stop - origin)
         share = self._row_weights[:, None] * self._col_weights[tile_col][None, inside]
+        self._filled = self._plan.tile
         held = self._sums[:, :, first - self._cols.start : stop - self._cols.start]
         for channel, plane in zip(held, scores, strict=True):  # plane by plane, which stays in the processor's cache
             channel += plane[:, inside] * share
@@ -41,8 +44,10 @@ class RowBlender:
         """Drop the rows that this row of tiles finished, and take the tiles of the next."""
         rows = self._plan.finished_rows(tile_row)
         height = rows.stop - rows.start
-        if height < self._plan.tile:
-            self._sums[:, :-height] = self._sums[:, height:]
-        self._sums[:, -height:] = 0
+        if self._filled:
+            if height < self._plan.tile:
+                self._sums[:, :-height] = self._sums[:, height:]
+            self._sums[:, -height:] = 0
+            self._filled = max(0, self._filled - height)
         if tile_row + 1 < len(self._plan.row_origins):
             self._row_weights = self._plan.row_weights(tile_row + 1)

@@ -11,6 +11,7 @@ from typing import Any
 from geoseg.errors import SceneError
 from geoseg.io.cog import write_cog
 from geoseg.io.damage import damage_warning, noted_blocks
+from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml
 from geoseg.io.staging import check_free, fresh_folder, move_results
 from geoseg.io.vectors import write_polygons
@@ -78,7 +79,7 @@ def make_map(
     runtime = open_network(plan)
     run = describe_run(plan, runtime, opened_with or {})
     check_free(out, () if resume else names.values(), overwrite=overwrite)
-    with WorkingFolder(out, scene.name) as work:
+    with gdal_env(), WorkingFolder(out, scene.name) as work:
         journal = Journal.open(work, plan_facts(plan, run), len(plan.tiles.strips), resume=resume, overwrite=overwrite)
         done = work.path / "done"
         if not journal.placing:

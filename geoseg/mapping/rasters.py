@@ -15,6 +15,7 @@ from geoseg.io.class_maps import class_profile, finish_class_map
 from geoseg.io.opening import gdal_env
 from geoseg.io.part_files import Part, RasterForm, found_facts, write_parts, write_vrt
 from geoseg.io.score_files import best_class, score_profile, stored_scores
+from geoseg.legend import Legend
 from geoseg.mapping.journal import StripFacts
 from geoseg.mapping.pipeline import one_behind
 from geoseg.mapping.plan import MapPlan
@@ -133,7 +134,7 @@ def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str
     for output in plan.package.outputs:
         scores = finished.scores[output.name]
         if output.kind == "classes":
-            yield output.name, output.legend.to_codes(best_class(scores), observed)[np.newaxis]
+            yield output.name, _codes(output.legend, scores, observed)[np.newaxis]
             if plan.keeps_scores:
                 yield f"{output.name}_scores", stored_scores(scores, observed)
         else:
@@ -141,3 +142,10 @@ def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str
             yield output.name, np.where(observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)
     if finished.picture is not None:
         yield "image", finished.picture
+
+
+def _codes(legend: Legend, scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
+    """(row, col) code of the class with the highest score; a strip without an observed pixel is not looked at."""
+    if not observed.any():
+        return np.full(observed.shape, legend.nodata, legend.dtype)
+    return legend.to_codes(best_class(scores), observed)

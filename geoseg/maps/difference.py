@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import InputError, SceneError
+from geoseg.io.opening import gdal_env
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.maps.counting import Progress, count_pairs, follow
 from geoseg.maps.difference_files import trace_changes, write_changes, write_difference_item, write_difference_project, write_matrix
@@ -82,7 +83,7 @@ def compare_maps(
     names = _result_names(pair)
     check_free(out, names.values(), overwrite=overwrite)
     exclusions = open_exclusions(options.exclude, pair.geobox, dem=options.dem)
-    with Staging(out) as folder:
+    with gdal_env(), Staging(out) as folder:
         parts, done = folder / "parts", folder / "done"
         transitions = count_pairs(pair, followed, exclusions, parts / "pairs.tif", progress)
         if transitions.common_m2 == 0:

@@ -73,7 +73,7 @@ def make_mosaic(
     plan = plan_mosaic(maps, options)
     names = mosaic_names(name, scores=bool(plan.scores), polygons=options.polygons)
     check_free(out, names.values(), overwrite=overwrite)
-    with Staging(out) as folder:
+    with gdal_env(), Staging(out) as folder:
         parts, done = folder / "parts", folder / "done"
         with gdal_env(_READING_CACHE_MB), files_kept_open():
             pairs_m2, most = _write_parts(plan, parts, progress)
