@@ -18,6 +18,7 @@ from geoseg.commands.data import data
 from geoseg.commands.demo import demo
 from geoseg.commands.despeckle import despeckle
 from geoseg.commands.diff import diff
+from geoseg.commands.explain import explain
 from geoseg.commands.export import export
 from geoseg.commands.icechart import icechart
 from geoseg.commands.info import info, sensors
@@ -43,7 +44,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for member in (info, predict, train, demo, sensors, data, models, icechart, composite, despeckle, diff, mosaic, zones, export):
+for member in (info, predict, train, demo, sensors, data, models, icechart, composite, despeckle, diff, mosaic, zones, export, explain):
     cli.add_command(member)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from geoseg.evaluation.explain import Explanation
     from geoseg.mapping.make_map import Prediction
     from geoseg.mapping.plan import MapPlan
     from geoseg.maps.difference import Difference
@@ -170,6 +171,28 @@ def print_difference(made: Difference, *, as_json: bool = False) -> None:
     others = [("not observed in one map or both", sum(sums.unobserved_m2.values())), ("excluded", sums.excluded_m2)]
     told = ", ".join(f"{what}: {area / size:.3f} {unit}" for what, area in others)
     console.print(f"changed: {sums.changed_m2 / size:.3f} of {sums.compared_m2 / size:.3f} {unit} compared; {told}", markup=False)
+    for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_explanation(made: Explanation, *, as_json: bool = False) -> None:
+    """What each input contributed to each class, and where the files lie."""
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        _print_json({"event": "result", "files": files, "summary": {"inputs": list(made.rows)}, "warnings": list(made.warnings)})
+        return
+    console = _console()
+    _print_warnings(console, made.warnings)
+    classes = list(dict.fromkeys(row["class"] for row in made.rows))
+    table = Table("without", box=None)
+    for name in classes:
+        table.add_column(Text(name), justify="right")
+    for one in dict.fromkeys(row["input"] for row in made.rows):
+        found = {row["class"]: row for row in made.rows if row["input"] == one}
+        cells = (f"{found[name]['score_loss']:+.3f} ({100 * found[name]['changed_share']:.1f} %)" for name in classes)
+        table.add_row(Text(one), *cells)
+    console.print("mean loss of the class's score (and share of its pixels that become another class)")
+    console.print(table)
     for what, path in made.files.items():
         console.print(f"  {what:18} {path}", markup=False)
 

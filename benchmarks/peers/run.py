@@ -96,7 +96,7 @@ def planned(parts: Sequence[str], contestants: Sequence[Contestant], *, size: in
             Run("growth", 0, contestant, each, growth_network, cores, _WALL_BATCH)
             for each in sizes
             for contestant in maps
-            if contestant.precision == "fp32"
+            if contestant.precision == "fp32" and (growth_network == "unet" or contestant.name != "geoseg-torch-fp32")  # as ONNX only
         )
 
 

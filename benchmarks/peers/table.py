@@ -144,8 +144,13 @@ def _growth_table(runs: Runs) -> str:
 
 
 def _not_run(runs: Runs) -> str:
-    failed = {(run["contestant"], run["part"]): run["failed"] for run in runs.all if "failed" in run}
-    return "\n".join(f"- not run: {name} ({part}): {why}" for (name, part), why in failed.items())
+    names: dict[str, dict[str, None]] = {}
+    for run in runs.all:
+        if "failed" in run:
+            names.setdefault(run["failed"].removeprefix("geoseg.errors.PackageError: ").removeprefix("geoseg: "), {})[run["contestant"]] = (
+                None
+            )
+    return "\n".join(f"- not run: {', '.join(which)}: {why}" for why, which in names.items())
 
 
 def _shares(run: Figures) -> list[str]:
