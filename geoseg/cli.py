@@ -25,6 +25,7 @@ from geoseg.commands.info import info, sensors
 from geoseg.commands.models import models
 from geoseg.commands.mosaic import mosaic
 from geoseg.commands.predict import predict
+from geoseg.commands.sample import sample
 from geoseg.commands.train import train
 from geoseg.commands.zones import zones
 from geoseg.errors import GeosegError, InputError
@@ -44,7 +45,24 @@ def cli(debug: bool) -> None:
     """
 
 
-for member in (info, predict, train, demo, sensors, data, models, icechart, composite, despeckle, diff, mosaic, zones, export, explain):
+for member in (
+    info,
+    predict,
+    train,
+    demo,
+    sensors,
+    data,
+    models,
+    icechart,
+    composite,
+    despeckle,
+    diff,
+    mosaic,
+    zones,
+    export,
+    explain,
+    sample,
+):
     cli.add_command(member)
 
 

@@ -13,6 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geoseg.evaluation.area_report import AreaReport
+    from geoseg.evaluation.design import SampleDesign
     from geoseg.evaluation.explain import Explanation
     from geoseg.mapping.make_map import Prediction
     from geoseg.mapping.plan import MapPlan
@@ -221,6 +225,62 @@ def print_mosaic(made: Mosaic, *, as_json: bool = False) -> None:
     console.print(f"{summary['rows']} x {summary['cols']} pixels in {summary['seconds']:.1f} s", markup=False)
     for what, path in made.files.items():
         console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_sample_design(made: SampleDesign, *, as_json: bool = False) -> None:
+    """How many points were drawn in which stratum, and how far they will take."""
+    strata, error = made.population.strata, made.expected_error
+    spread = (made.expected * (1 - made.expected) / (made.points - 1).clip(1)) ** 0.5
+    columns = (strata.names, strata.pixels.tolist(), strata.area_m2.tolist(), made.expected.tolist(), made.points.tolist(), spread.tolist())
+    if as_json:
+        keys = ("name", "pixels", "area_m2", "expected_accuracy", "points", "standard_error")
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+        summary = {"points": int(made.points.sum()), "standard_error": error, "asked_for": made.wish.standard_error, "strata": rows}
+        _print_json({"event": "result", "files": {"points": str(made.path)}, "summary": summary})
+        return
+    console = _console()
+    table = Table("stratum", "km²", "%", "expected", "points", "±", box=None)
+    for name, _, area, expected, points, deviation in zip(*columns, strict=True):
+        share = f"{100 * area / float(strata.area_m2.sum()):.2f}"
+        table.add_row(Text(name), f"{area / 1e6:.3f}", share, f"{100 * expected:.0f} %", str(points), f"{196 * deviation:.1f} %")
+    console.print(table)
+    asked = f" ({made.wish.standard_error:g} was asked for)" if made.wish.standard_error is not None else ""
+    console.print(f"{made.points.sum()} points; if the map is as good as expected, the interval of overall accuracy will be", markup=False)
+    console.print(f"± {196 * error:.1f} %, a standard error of {error:.3g}{asked}; the column ± is for each user's accuracy", markup=False)
+    console.print(f"  {'points':18} {made.path}", markup=False)
+
+
+def print_area_report(report: AreaReport, out: Path | None, *, as_json: bool = False) -> None:
+    """Areas and accuracies with half their 95 % intervals, what to beware of, and where the report lies."""
+    facts = report.facts()
+    if as_json:
+        _print_json({"event": "result", "files": {} if out is None else {"report": str(out)}, "summary": facts})
+        return
+    console = _console()
+    _print_warnings(console, facts["warnings"])
+    unit, size = ("km²", 1.0) if facts["total_km2"] >= 1 else ("ha", 0.01)
+    table = Table("class", f"mapped ({unit})", f"area ± 95 % ({unit})", "user's accuracy (%)", "producer's accuracy (%)", "n", box=None)
+    for one in facts["classes"]:
+        mapped = "" if one["mapped_km2"] is None else f"{one['mapped_km2'] / size:.3f}"
+        area = _plus_minus(one["area_km2"], 1 / size, 3)
+        accuracies = (_plus_minus(one[key], 100, 1) for key in ("users_accuracy", "producers_accuracy"))
+        table.add_row(Text(one["name"]), mapped, area, *accuracies, f"{one['points_mapped']} mapped, {one['points_reference']} found")
+    console.print(table)
+    overall = _plus_minus(facts["overall_accuracy"], 100, 1)
+    console.print(f"overall accuracy: {overall} %, from {facts['points']} labelled points", markup=False)
+    dates = f"; reference dates {' to '.join(facts['dates'])}" if facts["dates"] else ""
+    console.print(f"{facts['method']}{dates}", markup=False)
+    for one in facts["classes"]:
+        for what, why in one["unknown"].items():
+            console.print(f"  ?: {what.replace('_', ' ')} of {one['name']} is not known, or not how well: {why}", markup=False)
+    if out is not None:
+        console.print(f"  {'report':18} {out}", markup=False)
+
+
+def _plus_minus(told: Mapping[str, float | None], scale: float, digits: int) -> str:
+    """An estimate and half of its interval; ? stands for what is not known."""
+    value, half = (told[key] for key in ("value", "half_width"))
+    return " ± ".join("?" if number is None else f"{number * scale:.{digits}f}" for number in (value, half))
 
 
 def _rule(rule: str) -> str:
