@@ -15,7 +15,9 @@ from scipy.ndimage import gaussian_filter, label
 
 from geoseg.errors import InputError
 from geoseg.ground import pixel_areas_m2, pixel_size_m
+from geoseg.io import spilled
 from geoseg.legend import Legend
+from geoseg.polygons import sieve as sieve_module
 from geoseg.polygons import strips
 from geoseg.polygons.outlines import trace_polygons
 from geoseg.polygons.sieve import sieve
@@ -170,3 +172,32 @@ def test_nothing_small_gives_the_same_map(tmp_path: Path) -> None:
 def test_a_negative_area_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 or more"):
         run(tmp_path, np.zeros((2, 2), dtype=np.uint8), -1)
+
+
+@pytest.mark.parametrize("rows", [8, 1000])
+def test_what_is_too_large_for_memory_goes_to_the_disk_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    codes = np.random.default_rng(8).integers(0, 3, (70, 60), dtype=np.uint8)
+    codes[20:30, :25] = N
+    kept, mapped = run(tmp_path, codes, 500.0), []
+    monkeypatch.setattr(strips, "_PIXELS_IN_A_STRIP", 60 * rows)
+    monkeypatch.setattr(spilled, "LARGE", 64)
+    monkeypatch.setattr(sieve_module, "_AT_ONCE", 100)
+    monkeypatch.setattr(np, "memmap", lambda *words, original=np.memmap, **more: mapped.append(1) or original(*words, **more))
+    np.testing.assert_array_equal(run(tmp_path, codes, 500.0), kept)
+    assert len(mapped) > 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", "sieved.tif"]
+
+
+def test_pieces_are_one_array_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spilled, "LARGE", 100)
+    for sizes in ([], [3], [5, 0, 40, 7]):
+        pieces, expected = spilled.Pieces(tmp_path, np.int32), np.arange(sum(sizes), dtype=np.int32)
+        for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+            pieces.append(np.arange(start, start + size))
+        whole = pieces.whole()
+        np.testing.assert_array_equal(whole, expected)
+        assert [len(part) for part in pieces.parts(whole)] == sizes
+        assert isinstance(whole, np.memmap) is (sum(sizes) > 25)
+        whole[:] = 1  # may be written to

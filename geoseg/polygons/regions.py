@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from geoseg.io.spilled import Pieces, on_disk_if_large
 from geoseg.polygons.measures import RunAreas
 from geoseg.polygons.strips import Strip, map_geobox, read_strips
 from geoseg.polygons.unite import unite
@@ -32,6 +33,8 @@ class Regions:
     """(region,) ground area."""
     of_parts: tuple[NDArray[np.int32], ...]
     """For each strip the region of each of its parts: what hangs together within it."""
+    scratch: Path
+    """The folder whose disk takes what is too large for memory."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -43,14 +46,16 @@ def strips_with_regions(path: Path, regions: Regions) -> Iterator[tuple[Strip, N
         yield strip, of_parts[_parts_of_runs(strip)]
 
 
-def find_regions(path: Path) -> Regions:
+def find_regions(path: Path, scratch: Path | None = None) -> Regions:
     """All regions of a class map, those of nodata too.
 
-    About 30 bytes of memory for each region and 4 for each part that a region has in a strip; three times that on the way.
+    About 30 bytes for each region and 4 for each part that a region has in a strip, in memory while that is not much, else in `scratch`
+    (None: beside the map); on the way 24 bytes of memory for each part.
     """
     run_areas = RunAreas(map_geobox(path))
-    codes: list[NDArray[Any]] = []
-    sums: list[NDArray[np.float64]] = []  # (2, region): pixels, square metres
+    scratch = path.parent if scratch is None else scratch
+    codes: Pieces | None = None
+    part_pixels, part_areas = Pieces(scratch, np.int64), Pieces(scratch, np.float64)
     counts: list[int] = []
     seams: list[NDArray[np.int32]] = []  # (2, link): regions of two strips that are one
     above: tuple[NDArray[Any], NDArray[np.int32]] | None = None
@@ -58,8 +63,10 @@ def find_regions(path: Path) -> Regions:
     for strip in read_strips(path):
         labels = _parts_of_runs(strip)
         here = int(labels.max()) + 1
+        codes = codes or Pieces(scratch, strip.codes.dtype)
         codes.append(_first_of_each(labels, strip.codes[strip.starts]))
-        sums.append(_sums(labels, here, strip, run_areas))
+        part_pixels.append(np.bincount(labels, weights=strip.lengths, minlength=here))
+        part_areas.append(np.bincount(labels, weights=run_areas.of(strip.runs()), minlength=here))
         rows = strip.codes.shape[0]
         top = np.repeat(labels[: strip.starts[0].sum()], strip.lengths[: strip.starts[0].sum()]) + count
         if above is not None:
@@ -69,11 +76,13 @@ def find_regions(path: Path) -> Regions:
         above = strip.codes[-1].copy(), np.repeat(labels[bottom], strip.lengths[bottom]) + count
         counts.append(here)
         count += here
-    joined = _join(np.concatenate([np.empty((2, 0), np.int32), *seams], axis=1), count)
-    total = int(joined.max()) + 1
-    pixels, areas = (np.bincount(joined, weights=column, minlength=total) for column in np.concatenate(sums, axis=1))
+    assert codes is not None, "every map has a strip"
+    joined = on_disk_if_large(_join(np.concatenate([np.empty((2, 0), np.int32), *seams], axis=1), count), scratch)
+    pixels = _added_up(joined, part_pixels, np.int64)
+    areas = _added_up(joined, part_areas, np.float64)
+    first_codes = on_disk_if_large(_first_of_each(joined, codes.whole()), scratch)
     of_parts = tuple(np.split(joined, np.cumsum(counts)[:-1]))
-    return Regions(_first_of_each(joined, np.concatenate(codes)), pixels.astype(np.int64), areas.astype(np.float64), of_parts)
+    return Regions(first_codes, on_disk_if_large(pixels, scratch), on_disk_if_large(areas, scratch), of_parts, scratch)
 
 
 def touching(upper: NDArray[Any], lower: NDArray[Any], starts: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
@@ -109,6 +118,6 @@ def _first_of_each(labels: NDArray[np.int32], values: NDArray[Any]) -> NDArray[A
     return found
 
 
-def _sums(labels: NDArray[np.int32], count: int, strip: Strip, areas: RunAreas) -> NDArray[np.float64]:
-    """(2, part) pixels and square metres of each part of a region within the strip."""
-    return np.stack([np.bincount(labels, weights=column, minlength=count) for column in (strip.lengths, areas.of(strip.runs()))])
+def _added_up(groups: NDArray[np.int32], values: Pieces, kind: DTypeLike) -> NDArray[Any]:
+    """(group,) the sum of the values (item,) of each."""
+    return np.bincount(groups, weights=values.whole()).astype(kind)

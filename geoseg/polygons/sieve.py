@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.cog import RowWriter
+from geoseg.io.spilled import Pieces, numbers, on_disk_if_large
 from geoseg.legend import Legend
 from geoseg.polygons.regions import Regions, find_regions, strips_with_regions, touching
 from geoseg.polygons.strips import map_geobox
 
 _SIDE_STEPS = 1000
 """Lengths of pixel sides are whole thousandths of the shorter side: sums are exact, so that a tie is a tie."""
+_AT_ONCE = 1 << 23
+"""Shared edges that are put in order at once; there are about six for each region."""
 _ENOUGH = 1 - 1e-6
 """Ten pixels of 100 m² are 1000 m², whatever the rounding of their sum."""
 
@@ -37,13 +40,15 @@ def sieve(classes: Path, out: Path, *, legend: Legend, min_area_m2: float) -> in
        neighbours of that class, and competes again if the result is still too small.
 
     Pixels without a class never change and nothing is merged into them: a small island in no data stays. The result does
-    not depend on strips, tiles or any order of work. The map is read three times, a strip at a time; memory does not grow with
-    its pixels but with its regions, by about 400 bytes for each. Raises InputError where `min_area_m2` is negative or the
+    not depend on strips, tiles or any order of work. The map is read three times, a strip at a time; what is kept does not grow with
+    its pixels but with its regions, by about 400 bytes for each: in memory while that is not much, else in files without a name beside
+    `out`. What stays in memory is then about 24 bytes for each region, and what merged regions that are still too small are made of.
+    Raises InputError where `min_area_m2` is negative or the
     map holds a code that is not in the legend.
     """
     if min_area_m2 < 0:
         raise InputError(f"a smallest area of {min_area_m2:g} m² was given; expected 0 or more, in square metres")
-    regions = find_regions(classes)
+    regions = find_regions(classes, out.parent)
     legend.to_indices(regions.codes)  # refuses codes that the legend does not have
     small = (regions.areas_m2 < min_area_m2 * _ENOUGH) & (regions.codes != legend.nodata)
     borders = _find_borders(classes, regions, small, legend.nodata)
@@ -76,7 +81,7 @@ def _find_borders(classes: Path, regions: Regions, small: NDArray[np.bool_], nod
     height, width = pixel_size_m(map_geobox(classes))
     upright, level = (round(_SIDE_STEPS * side / min(height, width)) for side in (height, width))
     count = len(regions)
-    keys, lengths = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    keys, lengths = Pieces(regions.scratch, np.int64), Pieces(regions.scratch, np.int64)
     above: tuple[NDArray[Any], NDArray[Any]] | None = None
     for strip, of_runs in strips_with_regions(classes, regions):
         pixels, starts = strip.spread(of_runs), strip.starts
@@ -93,9 +98,32 @@ def _find_borders(classes: Path, regions: Regions, small: NDArray[np.bool_], nod
             wanted = meets & small[mine]
             for whole, part in zip((keys, lengths), _added(mine[wanted] * count + theirs[wanted], length[wanted]), strict=True):
                 whole.append(part)
-    key, total = _added(*(np.concatenate([whole.pop() for _ in range(len(whole))]) for whole in (keys, lengths)))
-    region, neighbour = np.divmod(key, count)
-    return _Borders(np.searchsorted(region, np.arange(count + 1)), neighbour, total)
+    return _in_order(keys, lengths, regions)
+
+
+def _in_order(keys: Pieces, lengths: Pieces, regions: Regions) -> _Borders:
+    """The edges by region, some regions at a time. Every piece is in order itself, so that its share of them is found by bisection."""
+    count, groups = len(regions), max(1, -(-len(keys) // _AT_ONCE))
+    all_keys, all_lengths = keys.whole(), lengths.whole()
+    pieces = list(zip(keys.parts(all_keys), lengths.parts(all_lengths), strict=True))
+    neighbours, totals = (Pieces(regions.scratch, np.int64) for _ in range(2))
+    many = Pieces(regions.scratch, np.int64)
+    for group in range(groups):
+        first, stop = (count * place // groups for place in (group, group + 1))
+        cuts = [np.searchsorted(piece, [first * count, stop * count]) for piece, _ in pieces]
+        shares = [[piece[low:high] for piece, (low, high) in zip(column, cuts, strict=True)] for column in zip(*pieces, strict=True)]
+        key, total = _added(*(np.concatenate([np.empty(0, np.int64), *share]) for share in shares or [[], []]))
+        region, neighbour = np.divmod(key, count)
+        neighbours.append(neighbour)
+        totals.append(total)
+        many.append(np.bincount(region - first, minlength=stop - first))
+    offsets = Pieces(regions.scratch, np.int64)
+    offsets.append(np.zeros(1, np.int64))
+    reached = 0
+    for part in many.parts(many.whole()):
+        offsets.append(reached + np.cumsum(part))
+        reached += int(part.sum())
+    return _Borders(offsets.whole(), neighbours.whole(), totals.whole())
 
 
 def _added(keys: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -111,8 +139,9 @@ def _merge(regions: Regions, small: NDArray[np.bool_], borders: _Borders, min_ar
 
     A merged region goes by its lowest number, which is that of its first pixel.
     """
-    parent = np.arange(len(regions)).data
-    codes, pixels, areas = regions.codes.copy().data, regions.pixels.copy().data, regions.areas_m2.copy().data
+    parent = numbers(len(regions), regions.scratch).data
+    columns = (regions.codes, regions.pixels, regions.areas_m2)
+    codes, pixels, areas = (on_disk_if_large(column, regions.scratch).data for column in columns)
     offsets, neighbours, lengths = (part.data for part in (borders.offsets, borders.neighbours, borders.lengths))
     enough = min_area_m2 * _ENOUGH
 
