@@ -18,6 +18,7 @@ from geoseg.commands.data import data
 from geoseg.commands.demo import demo
 from geoseg.commands.despeckle import despeckle
 from geoseg.commands.diff import diff
+from geoseg.commands.evaluate import evaluate
 from geoseg.commands.explain import explain
 from geoseg.commands.export import export
 from geoseg.commands.icechart import icechart
@@ -60,6 +61,7 @@ for member in (
     mosaic,
     zones,
     export,
+    evaluate,
     explain,
     sample,
 ):

@@ -113,6 +113,14 @@ class Confusion:
         return float(_ratio(np.array([self._hits.sum()]), np.array([self.total]))[0])
 
     @property
+    def kappa(self) -> float:
+        """Agreement beyond that of a map with the same classes at random places, at most 1 (Cohen 1960); NaN where none is possible."""
+        if self.total == 0:
+            return float("nan")
+        chance = float(self.counts.sum(axis=1).astype(np.float64) @ self.counts.sum(axis=0)) / self.total**2
+        return (self.accuracy - chance) / (1 - chance) if chance < 1 else float("nan")
+
+    @property
     def mean_iou(self) -> float:
         """Mean of `iou` over the classes that truth or guess contains; NaN where nothing was counted."""
         present = self.iou[~np.isnan(self.iou)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from geoseg.evaluation.area_report import AreaReport
     from geoseg.evaluation.design import SampleDesign
+    from geoseg.evaluation.evaluate import Evaluation
     from geoseg.evaluation.explain import Explanation
     from geoseg.mapping.make_map import Prediction
     from geoseg.mapping.plan import MapPlan
@@ -176,6 +177,30 @@ def print_difference(made: Difference, *, as_json: bool = False) -> None:
     told = ", ".join(f"{what}: {area / size:.3f} {unit}" for what, area in others)
     console.print(f"changed: {sums.changed_m2 / size:.3f} of {sums.compared_m2 / size:.3f} {unit} compared; {told}", markup=False)
     for what, path in made.files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
+def print_evaluation(made: Evaluation, files: Mapping[str, Path], *, as_json: bool = False) -> None:
+    """The figures of each class, what to beware of, and where the report lies."""
+    facts = made.facts()
+    if as_json:
+        _print_json({"event": "result", "files": {what: str(path) for what, path in files.items()}, "summary": facts})
+        return
+    console = _console()
+    _print_warnings(console, made.warnings)
+    table = Table("class", "IoU", "F1", "precision", "recall", "labelled pixels", box=None)
+    for name, row in facts["per_class"].items():
+        cells = ("-" if row[what] is None else f"{row[what]:.3f}" for what in ("iou", "f1", "precision", "recall"))
+        table.add_row(Text(name), *cells, f"{row['pixels']:.0f}")
+    console.print(table)
+    for name, one in [("all", facts), *facts["parts"].items(), *facts["regions"].items()]:
+        mean = "-" if one["mean_iou"] is None else f"{one['mean_iou']:.3f}"
+        console.print(
+            f"{name}: {100 * (one['accuracy'] or 0):.1f} % of {one['pixels']} labelled pixels right, mean IoU {mean}", markup=False
+        )
+    if facts["calibration"] is not None:
+        console.print(f"expected calibration error of the scores: {facts['calibration']['expected_calibration_error']:.3f}", markup=False)
+    for what, path in files.items():
         console.print(f"  {what:18} {path}", markup=False)
 
 

@@ -42,11 +42,50 @@ def read_labels(
     and where nothing lies on the grid (saying how far away it is).
     """
     legend = legend if legend is not None else read_legend(path, class_column)
-    if not _is_vector(path):
-        return _from_raster(str(path), geobox, legend)
-    frame = _features(path)
-    indices = _class_indices(frame, _class_column(frame, class_column, path), legend, path)
-    return _burn(frame, indices, geobox, path)
+    labels = Labels(path, legend, class_column)
+    labels.check_near(geobox)
+    return labels.read(geobox)
+
+
+class Labels:
+    """Labels that are opened once and read piece by piece, by the rules of `read_labels`."""
+
+    def __init__(self, path: str | Path, legend: Legend, class_column: str | None = None) -> None:
+        """Raises LabelError where there is no such file or column, or a vector file has a class that is not in `legend`."""
+        self.path, self.legend = path, legend
+        self._geometries: NDArray[Any] | None = None
+        if _is_vector(path):
+            frame = _features(path)
+            indices = _class_indices(frame, _class_column(frame, class_column, path), legend, path)
+            labelled = indices != _UNLABELLED
+            self._geometries, self._crs = frame.geometry.to_numpy()[labelled], frame.crs
+            self._indices = indices[labelled]
+
+    def check_near(self, geobox: GeoBox) -> None:
+        """Raise LabelError where nothing lies on the grid, saying how far away it is."""
+        if self._geometries is None:
+            _check_raster_near(str(self.path), geobox)
+        elif not len(onto_grid(self._geometries, self._crs, geobox)[0]):
+            far = (
+                f"they lie about {distance_km(shapely.union_all(self._geometries), self._crs, geobox):,.0f} km away"
+                if len(self._geometries)
+                else "all classes are null"
+            )
+            raise LabelError(f"no label of {self.path} lies on the scene: {far}; give labels of this place")
+
+    def read(self, geobox: GeoBox) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Class indices (row, col) on the grid, 0 where there is no label, and (row, col) True where there is one; perhaps nowhere.
+
+        LabelError where a raster holds a code that is not in the legend.
+        """
+        if self._geometries is None:
+            return _from_raster(str(self.path), geobox, self.legend)
+        placed, which = onto_grid(self._geometries, self._crs, geobox)
+        if not len(placed):
+            return np.zeros(geobox.shape.yx, np.int64), np.zeros(geobox.shape.yx, bool)
+        shapes = zip(placed, (self._indices[which] + 1).tolist(), strict=True)
+        burned = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="int32").astype(np.int64)
+        return np.maximum(burned - 1, 0), burned > 0
 
 
 def read_legend(path: str | Path, class_column: str | None = None) -> Legend:
@@ -125,27 +164,14 @@ def _class_indices(frame: GeoDataFrame, column: str, legend: Legend, path: str |
     return np.asarray([known[value] for value in values], dtype=np.int64)
 
 
-def _burn(frame: GeoDataFrame, indices: NDArray[np.int64], geobox: GeoBox, path: str | Path) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    labelled = indices != _UNLABELLED
-    geometries = frame.geometry.to_numpy()[labelled]
-    placed, which = onto_grid(geometries, frame.crs, geobox)
-    if not len(placed):
-        far = (
-            f"they lie about {distance_km(shapely.union_all(geometries), frame.crs, geobox):,.0f} km away"
-            if len(geometries)
-            else "all classes are null"
-        )
-        raise LabelError(f"no label of {path} lies on the scene: {far}; give labels of this place")
-    shapes = zip(placed, (indices[labelled][which] + 1).tolist(), strict=True)
-    burned = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="int32").astype(np.int64)
-    return np.maximum(burned - 1, 0), burned > 0
-
-
-def _from_raster(path: str, geobox: GeoBox, legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _check_raster_near(path: str, geobox: GeoBox) -> None:
     if not footprint(path, geobox).any():
         theirs = file_geobox(path)
         away = distance_km(shapely.box(*theirs.boundingbox.bbox), theirs.crs, geobox)
         raise LabelError(f"no label of {path} lies on the scene: they lie about {away:,.0f} km away; give labels of this place")
+
+
+def _from_raster(path: str, geobox: GeoBox, legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     raster = read_raster(path, [1], geobox, resampling="nearest")
     codes = np.where(raster.valid[0], raster.values[0], legend.nodata)
     if strange := sorted({int(code) for code in np.unique(codes)} - {*legend.codes, legend.nodata}):

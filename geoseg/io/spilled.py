@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from geoseg.io.atomic import output_error
 
-LARGE = 1 << 28
+LARGE = 1 << 25
 """Bytes from which an array goes to the disk."""
 
 
