@@ -198,6 +198,9 @@ def print_evaluation(made: Evaluation, files: Mapping[str, Path], *, as_json: bo
         console.print(
             f"{name}: {100 * (one['accuracy'] or 0):.1f} % of {one['pixels']} labelled pixels right, mean IoU {mean}", markup=False
         )
+    if facts["boundaries"] is not None:
+        edges = ", ".join(f"{name} {row['iou']:.3f}" for name, row in facts["boundaries"]["per_class"].items() if row["iou"] is not None)
+        console.print(f"Boundary IoU within {facts['boundaries']['distance_m']:g} m: {edges}", markup=False)
     if facts["calibration"] is not None:
         console.print(f"expected calibration error of the scores: {facts['calibration']['expected_calibration_error']:.3f}", markup=False)
     for what, path in files.items():

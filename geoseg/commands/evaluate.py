@@ -14,6 +14,7 @@ import rich_click as click
 @click.option("--class-column", help="The column of the labels that holds the class; a usual one if none is named.")
 @click.option("--regions", help="Polygons that are counted apart.")
 @click.option("--region-column", help="The column that names them.")
+@click.option("--boundary-m", type=float, help="Compare edges too, within so many metres; two pixels are usual.")
 @click.option("--overwrite", is_flag=True, help="Replace a report that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def evaluate(
@@ -23,6 +24,7 @@ def evaluate(
     class_column: str | None,
     regions: str | None,
     region_column: str | None,
+    boundary_m: float | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -38,5 +40,6 @@ def evaluate(
 
     check_free(out, NAMES.values(), overwrite=overwrite)
     with progress_bar("evaluating", as_json=as_json) as progress:
-        made = compare(maps, labels, class_column=class_column, regions=regions, region_column=region_column, progress=progress)
+        apart = {"regions": regions, "region_column": region_column}
+        made = compare(maps, labels, class_column=class_column, **apart, boundary_m=boundary_m, progress=progress)
     print_evaluation(made, write_report(out, made, overwrite=overwrite), as_json=as_json)

@@ -17,8 +17,10 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.confusion import Confusion
 from geoseg.errors import InputError, LabelError
+from geoseg.evaluation.boundaries import Boundaries, count_boundaries, halo_rows
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.named_areas import NamedAreas, named_areas
+from geoseg.ground import pixel_size_m
 from geoseg.io.class_maps import NOT_OBSERVED, UNNAMED, read_class_indices
 from geoseg.io.geotiff import read_raster
 from geoseg.io.labels import Labels
@@ -49,6 +51,8 @@ class Counted:
     regions: dict[str, Confusion] = field(default_factory=dict)
     calibration: Calibration | None = None
     """Of the scores; None where there are none."""
+    boundaries: Boundaries | None = None
+    """Edges of the classes; None where they were not compared."""
     unobserved: int = 0
     """Labelled pixels on which the map has no class."""
 
@@ -74,6 +78,12 @@ class Evaluation:
         return sum(found[1:], found[0]) if found else None
 
     @property
+    def boundaries(self) -> Boundaries | None:
+        """All maps whose edges were compared together."""
+        found = [one.boundaries for one in self.maps if one.boundaries is not None]
+        return sum(found[1:], found[0]) if found else None
+
+    @property
     def unobserved(self) -> int:
         """Labelled pixels on which no map has a class."""
         return sum(one.unobserved for one in self.maps)
@@ -88,7 +98,7 @@ class Evaluation:
 
     def facts(self) -> dict[str, Any]:
         """All figures as plain data; None where one has no denominator."""
-        calibration = self.calibration
+        calibration, boundaries = self.calibration, self.boundaries
         return {
             "labels": list(self.labels),
             "classes": list(self.legend.names),
@@ -98,6 +108,7 @@ class Evaluation:
             "regions": {name: figures(one) for name, one in self.pooled("regions").items()},
             "maps": {one.name: figures(one.confusion) for one in self.maps},
             "calibration": None if calibration is None else calibration.facts(),
+            "boundaries": None if boundaries is None else boundaries.facts(self.legend.names),
             "warnings": list(self.warnings),
         }
 
@@ -125,16 +136,19 @@ def evaluate(
     class_column: str | None = None,
     regions: str | Path | None = None,
     region_column: str | None = None,
+    boundary_m: float | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Compare finished maps with labels, window by window; memory does not grow with the maps' height.
 
     `maps` are folders that `make_map` wrote, or class GeoTIFFs with legends, all of one legend; `labels` is one file for all of them, or
     one for each: polygons, lines or points with a class column, or a raster of the maps' codes. `regions` are polygons that are counted
-    apart, by the text in `region_column`.
+    apart, by the text in `region_column`. With `boundary_m`, edges are compared too, within so many metres on the ground.
 
     Raises InputError where maps and labels do not go together, LabelError where classes are unknown or no label meets a map.
     """
+    if boundary_m is not None and not 0 < boundary_m < np.inf:
+        raise InputError(f"edges were to be compared within {boundary_m:g} m; expected a distance above 0")
     results = open_all_maps(maps)
     if len(labels) not in (1, len(results)):
         raise InputError(f"{len(labels)} files of labels for {len(results)} maps; give one for all, or one for each in the same order")
@@ -147,7 +161,7 @@ def evaluate(
             if len(opened) > 1 or len(results) == 1:
                 source.check_near(result.classes.geobox)
             one = Counted(result.name, Confusion.empty(legend))
-            for height in _count(result, source, areas, one):
+            for height in _count(result, source, areas, boundary_m, one):
                 done += height
                 if progress is not None:
                     progress(done, rows)
@@ -159,31 +173,43 @@ def evaluate(
     return made
 
 
-def _count(result: MapResult, labels: Labels, areas: NamedAreas | None, counted: Counted) -> Iterator[int]:
+def _count(result: MapResult, labels: Labels, areas: NamedAreas | None, boundary_m: float | None, counted: Counted) -> Iterator[int]:
     """Add up one map strip by strip; yields the height of each."""
     grid, legend = result.classes.geobox, labels.legend
     scores = None if result.scores is None or result.min_area_m2 > 0 else open_scores(result.scores, legend)
-    held_out = _held_out(result)
-    place = {one.code: one.index for one in legend.classes}
-    own = np.array([place.get(one.code, NOT_OBSERVED) for one in result.classes.legend.classes], np.int64)
+    groups = ((counted.parts, _held_out(result)), (counted.regions, areas))
+    pixel = pixel_size_m(grid)
+    margin = 0 if boundary_m is None else halo_rows(boundary_m, pixel)
     for strip in strips(grid):
-        here = grid[strip]
-        truth, labelled = labels.read(here)
-        if labelled.any():
-            found = read_class_indices(result.classes, here)
-            if (found[labelled] == UNNAMED).any():
-                raise LabelError(f"{result.path} holds numbers that its legend does not name; name them in a legend beside it")
-            guess = np.where(found >= 0, own[np.maximum(found, 0)], NOT_OBSERVED)
+        wide = slice(max(0, strip.start - margin), min(grid.shape[0], strip.stop + margin))
+        core = slice(strip.start - wide.start, strip.stop - wide.start)
+        truth, labelled = labels.read(grid[wide])
+        if labelled[core].any():
+            guess = _guessed(result, grid[wide], labelled, legend)
             both = labelled & (guess >= 0)
+            if boundary_m is not None:
+                more = count_boundaries(truth, guess, both, len(legend), distance_m=boundary_m, pixel_m=pixel, core=core)
+                counted.boundaries = more if counted.boundaries is None else counted.boundaries + more
+            truth, guess, both, labelled, here = truth[core], guess[core], both[core], labelled[core], grid[strip]
             counted.unobserved += int((labelled & ~both).sum())
             counted.confusion += Confusion.count(truth, guess, legend, counted=both)
-            for group, named in ((counted.parts, held_out), (counted.regions, areas)):
+            for group, named in groups:
                 for name, inside in () if named is None else named.on(here):
                     group[name] = group.get(name, Confusion.empty(legend)) + Confusion.count(truth, guess, legend, counted=both & inside)
             if scores is not None and both.any():
-                more = Calibration.count(_scores_of(scores, here, guess)[both], (truth == guess)[both])
-                counted.calibration = more if counted.calibration is None else counted.calibration + more
+                kept = Calibration.count(_scores_of(scores, here, guess)[both], (truth == guess)[both])
+                counted.calibration = kept if counted.calibration is None else counted.calibration + kept
         yield strip.stop - strip.start
+
+
+def _guessed(result: MapResult, here: GeoBox, labelled: NDArray[np.bool_], legend: Legend) -> NDArray[np.int64]:
+    """(row, col) place in `legend` of what the map says, NOT_OBSERVED where it says nothing."""
+    found = read_class_indices(result.classes, here)
+    if (found[labelled] == UNNAMED).any():
+        raise LabelError(f"{result.path} holds numbers that its legend does not name; name them in a legend beside it")
+    place = {one.code: one.index for one in legend.classes}
+    own = np.array([place.get(one.code, NOT_OBSERVED) for one in result.classes.legend.classes], np.int64)
+    return np.where(found >= 0, own[np.maximum(found, 0)], NOT_OBSERVED)
 
 
 def _scores_of(scores: ScoreFile, here: GeoBox, guess: NDArray[np.int64]) -> NDArray[np.float64]:

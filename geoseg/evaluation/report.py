@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.confusion import Confusion
+from geoseg.evaluation.boundaries import Boundaries
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluate import Evaluation
 from geoseg.io.staging import Staging, check_free, move_results
+from geoseg.legend import Legend
 
 NAMES = {"figures": "report.json", "matrix": "confusion.csv", "page": "report.html"}
 _MEASURES = {
@@ -82,6 +84,8 @@ def page(made: Evaluation) -> str:
     ):
         if groups:
             sections += [f"<h2>{heading}</h2>", _groups(groups)]
+    if (boundaries := made.boundaries) is not None:
+        sections += [f"<h2>Edges, within {boundaries.distance_m:g} m</h2>", _edges(boundaries, counted.legend)]
     if (calibration := made.calibration) is not None:
         sections += ["<h2>Can scores be taken for probabilities?</h2>", _reliability(calibration)]
     sections.append(f'<p class="note">Labels: {escape(", ".join(made.labels))}</p>')
@@ -116,6 +120,11 @@ def _groups(groups: Mapping[str, Confusion]) -> str:
         for name, one in groups.items()
     )
     return _table(["", "pixels", "right", "mean IoU", *(f"IoU of {escape(name)}" for name in legend.names)], rows)
+
+
+def _edges(boundaries: Boundaries, legend: Legend) -> str:
+    rows = zip(legend.names, boundaries.iou, boundaries.f1, strict=True)
+    return _table(["class", "Boundary IoU", "Boundary F1"], ([escape(name), _figure(iou), _figure(f1)] for name, iou, f1 in rows))
 
 
 def _reliability(calibration: Calibration) -> str:

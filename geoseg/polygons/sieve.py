@@ -42,9 +42,8 @@ def sieve(classes: Path, out: Path, *, legend: Legend, min_area_m2: float) -> in
     Pixels without a class never change and nothing is merged into them: a small island in no data stays. The result does
     not depend on strips, tiles or any order of work. The map is read three times, a strip at a time; what is kept does not grow with
     its pixels but with its regions, by about 400 bytes for each: in memory while that is not much, else in files without a name beside
-    `out`. What stays in memory is then about 24 bytes for each region, and what merged regions that are still too small are made of.
-    Raises InputError where `min_area_m2` is negative or the
-    map holds a code that is not in the legend.
+    `out`; about a third of it then stays in memory. Raises InputError where `min_area_m2` is negative or the map holds a code that is
+    not in the legend.
     """
     if min_area_m2 < 0:
         raise InputError(f"a smallest area of {min_area_m2:g} m² was given; expected 0 or more, in square metres")
