@@ -151,10 +151,13 @@ def read_scene(scene: Scene, roles: Sequence[str], geobox: GeoBox, *, resampling
             parts[place] = one.reader.read(bands, geobox, resampling=resampling)
         else:
             parts[place] = read_raster(one.path, bands, geobox, resampling=resampling)
+    asked = tuple(layer.band for layer in layers)
+    if len(parts) == 1 and layers[0].reader is None and (part := next(iter(parts.values()))).bands == asked:
+        return Raster(part.values, part.valid, geobox, asked, scene.time)
     planes = [(parts[_place(layer)], parts[_place(layer)].index(layer.band.role)) for layer in layers]
     values = np.stack([part.values[at] for part, at in planes])
     valid = np.stack([part.valid[at] for part, at in planes])
-    return Raster(values, valid, geobox, tuple(layer.band for layer in layers), scene.time)
+    return Raster(values, valid, geobox, asked, scene.time)
 
 
 def _place(layer: Layer) -> tuple[str, int]:

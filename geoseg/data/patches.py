@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
 from geoseg.io.labels import read_labels
+from geoseg.io.opening import files_kept_open
 from geoseg.layers.light import fit_light
 from geoseg.layers.masks import mask_roles, scene_reasons
 from geoseg.legend import Legend
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _STRIP = 1024
 """Edge of the windows in which a scene is gone through once."""
+_for_life = ExitStack()
+"""What a worker process keeps until it ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +138,7 @@ class TrainingPatches:
 
     def __getitem__(self, draw: int) -> dict[str, NDArray[np.generic]]:
         """Image and labels of one draw, turned or mirrored at random."""
+        _keep_files_of_a_worker()
         generator = np.random.default_rng((self.seed, draw))
         which, window = self.sampler.draw(generator)
         scene, margin = self.scenes[which], halo(self.preparation)
@@ -161,12 +168,27 @@ class GridPatches:
 
     def __getitem__(self, place: int) -> dict[str, NDArray[np.generic]]:
         """Image and labels of one window."""
+        _keep_files_of_a_worker()
         which, window, core = self.windows[place]
         scene = self.scenes[which]
         labels = np.full((window.rows, window.cols), UNLABELLED, dtype=np.int64)
         inner = Window(core.row - window.row, core.col - window.col, core.rows, core.cols).slices
         labels[inner] = np.where(self.ground[which][core.slices], scene.cut_labels(core), UNLABELLED)
         return _patch(scene.read(window.grown(halo(self.preparation))), labels, self.preparation, scene.correction).to_dict()
+
+
+def _keep_files_of_a_worker() -> None:
+    """In a loader's worker process, which ends with its loader, files stay open from here on.
+
+    In the main process whoever draws many patches says so with `files_kept_open`: there files may be replaced afterwards.
+    """
+    if multiprocessing.parent_process() is not None:
+        _keep_files_for_life()
+
+
+@cache
+def _keep_files_for_life() -> None:
+    _for_life.enter_context(files_kept_open())
 
 
 def _prepare(raster: Raster, preparation: Preparation, correction: FittedCorrection | None) -> Raster:

@@ -66,11 +66,17 @@ class TileSampler:
         return int(scene), self._nearest(int(scene), int(row), int(col))
 
     def _nearest(self, scene: int, row: int, col: int) -> Window:
-        """The window with room whose middle is nearest to a pixel."""
-        rows, cols = np.nonzero(self._fits[scene])
-        half = self.tile // 2
-        best = int(np.argmin((rows + half - row) ** 2 + (cols + half - col) ** 2))
-        return Window(int(rows[best]), int(cols[best]), self.tile, self.tile)
+        """The window with room whose middle is nearest to a pixel; the uppermost of equals, then the leftmost."""
+        fits, half = self._fits[scene], self.tile // 2
+        row, col, reach = row - half, col - half, self.tile
+        while True:
+            top, left = max(0, row - reach), max(0, col - reach)
+            rows, cols = np.nonzero(fits[top : max(0, row + reach + 1), left : max(0, col + reach + 1)])
+            far = (rows + top - row) ** 2 + (cols + left - col) ** 2
+            if far.size and (far.min() <= reach**2 or reach > max(fits.shape)):  # what lies outside the square is farther away
+                best = int(np.argmin(far))
+                return Window(int(rows[best]) + top, int(cols[best]) + left, self.tile, self.tile)
+            reach *= 2
 
 
 class EpochSampler:

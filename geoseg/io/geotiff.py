@@ -115,7 +115,9 @@ def _read_window(
     def read(numbers: Sequence[int], window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         stored = dataset.read(list(numbers), window=window, out_dtype=values.dtype)
         known = valid_pixels(dataset, {number: bands[number] for number in numbers}, stored, window, beside=bands)
-        return np.where(known, stored, 0), known
+        if not known.all():
+            np.copyto(stored, 0, where=~known)
+        return stored, known
 
     for above, below in _along_blocks(dataset, rows, cols[1] - cols[0]):
         window = Window.from_slices((above, below), cols)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import warnings
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import rasterio
 from odc.geo.crs import CRS
@@ -74,6 +76,15 @@ class _Shelf:
 
 
 _shelf = _Shelf()
+
+
+def _forget_files() -> None:
+    """A forked process shares its parent's files and their places in them, so it opens its own."""
+    _shelf.lock, _shelf.idle = threading.Lock(), []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_files)
 
 
 @contextmanager
@@ -177,7 +188,16 @@ def file_geobox(path: str) -> GeoBox:
 
 
 def dataset_geobox(dataset: DatasetReader) -> GeoBox:
-    """The grid of an open file; raises as `file_geobox`."""
+    """The grid of a file open for reading; raises as `file_geobox`. Found out once for as long as the file is open."""
+    if (known := _geoboxes.get(dataset)) is None:
+        known = _geoboxes[dataset] = _read_geobox(dataset)
+    return known
+
+
+_geoboxes: WeakKeyDictionary[DatasetReader, GeoBox] = WeakKeyDictionary()
+
+
+def _read_geobox(dataset: DatasetReader) -> GeoBox:
     points, points_crs = dataset.gcps
     placed = dataset.crs is not None and not dataset.transform.is_identity
     if not placed and points:

@@ -32,6 +32,7 @@ from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_st
 from geoseg.data.samplers import TileSampler
 from geoseg.data.splits import Part, split_blocks
 from geoseg.errors import InputError, require
+from geoseg.io.opening import files_kept_open
 from geoseg.legend import Legend, LegendClass
 from geoseg.models.losses import get_loss
 from geoseg.models.package import ModelPackage
@@ -219,7 +220,8 @@ def run(
     weights = torch.from_numpy(shared.balance(ground.class_pixels("train", len(legend)))) if settings.class_weights == "balanced" else None
     module = SupervisedSegmentation(network, legend, settings, weights)
     open_folder(folder, settings)
-    epochs = _fit(module, training, grid("validation"), folder, resume=resume, progress=progress, accelerator=accelerator)
+    with files_kept_open():
+        epochs = _fit(module, training, grid("validation"), folder, resume=resume, progress=progress, accelerator=accelerator)
     held_out: tuple[Part, ...] = ("validation", "test")
     confusions = {part: shared.judge(network, grid(part), legend) for part in held_out}
     examples = [next(iter(grid(part)))["image"].numpy() for part in held_out]
