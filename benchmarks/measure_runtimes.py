@@ -190,9 +190,10 @@ def write_network(folder: Path, tile: int) -> None:
 
     from geoseg.legend import Legend
     from geoseg.mapping.int8_export import export_int8
+    from geoseg.models.description import DEFAULT_OUTPUT
     from geoseg.models.export import export_onnx, save_weights
     from geoseg.models.package import ModelDescription, Output, write_package
-    from geoseg.models.segmenter import DEFAULT_OUTPUT, ScoredNetwork, build_network
+    from geoseg.models.segmenter import ScoredNetwork, build_network
     from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
     from geoseg.scenes.open_scene import open_scene
 

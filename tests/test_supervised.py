@@ -23,7 +23,7 @@ from geoseg.errors import BandError, InputError, LabelError, PackageError
 from geoseg.layers.terrain import with_terrain
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.terrain_correction import TerrainCorrection
-from geoseg.recipes._training import balance, common_legend, plan_preparation
+from geoseg.recipes._ground import balance, common_legend, plan_preparation
 from geoseg.recipes.supervised import Settings, run
 from geoseg.runtimes.open_runtime import open_runtime
 from geoseg.scene import Scene

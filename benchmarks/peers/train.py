@@ -29,9 +29,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from geoseg.legend import Legend
+from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.export import check_parity, export_onnx, save_weights
 from geoseg.models.package import ModelDescription, Output, write_package
-from geoseg.models.segmenter import DEFAULT_OUTPUT, ScoredNetwork, Segmenter, build_network
+from geoseg.models.segmenter import ScoredNetwork, Segmenter, build_network
 from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
 
 ARCHITECTURE = {"family": "smp.Unet", "encoder": "resnet18", "in_channels": len(BANDS), "classes": len(CLASSES)}

@@ -12,6 +12,8 @@ from geoseg.errors import InputError, PackageError
 from geoseg.legend import Legend, LegendClass
 from geoseg.preprocess.prepare import Preparation
 
+DEFAULT_OUTPUT = "classes"
+"""Name of the output of a model that has only one and does not name it."""
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,98}[a-z0-9]")
 _LICENCE = re.compile(r"[\w.+-]+")
 _SHORTEST_NAME = 3

@@ -20,12 +20,10 @@ from torch import nn
 
 from geoseg.backbones.autoice_unet import AutoIceUNet
 from geoseg.errors import PackageError, require
+from geoseg.models.description import DEFAULT_OUTPUT
 
 Scores = dict[str, torch.Tensor]
 """Output name → (batch, class or 1, row, col)."""
-
-DEFAULT_OUTPUT = "classes"
-"""Name of the output of a network that has only one and does not name it."""
 
 _SMP_FAMILIES = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer")
 _OURS = ("family", "encoder", "in_channels", "classes", "outputs")

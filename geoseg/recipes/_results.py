@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from geoseg.confusion import Confusion
@@ -21,12 +19,10 @@ from geoseg.data.splits import PARTS, Part
 from geoseg.errors import InputError, OutputError, PackageError
 from geoseg.io.atomic import atomic
 from geoseg.legend import Legend
-from geoseg.models.export import Parity, check_parity, export_onnx, save_weights
+from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
-from geoseg.models.reach import looks_around_only
-from geoseg.models.segmenter import DEFAULT_OUTPUT, ScoredNetwork, Segmenter, count_parameters
 from geoseg.preprocess.prepare import Preparation
-from geoseg.recipes._training import Ground, mean_pixel_size_m, software_versions, trained_bbox
+from geoseg.recipes._ground import Ground, mean_pixel_size_m, software_versions, trained_bbox
 
 REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
 _SETTINGS = "settings.json"
@@ -34,8 +30,8 @@ _SIZE_RANGE = (0.7, 1.5)
 """Pixel sizes for which a network is offered, as shares of the one it was trained at."""
 _DEGREE_DIGITS = 7
 """Of the held-out blocks' coordinates; a centimetre."""
-_LARGER, _LARGEST = 4, 1024
-"""How much larger the tiles of a map are than those of training, and their largest edge: seams get fainter, memory grows."""
+_COUNTED = ("epochs", "parameters", "trees")
+"""What a reader is told of a training's size, where a recipe states it."""
 _MEASURES = ("iou", "f1", "precision", "recall")
 
 
@@ -47,29 +43,44 @@ class PackageSettings(Protocol):
     description: str
     licence: str
     label_source: str
-    tile: int
-    map_tile: int | None
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """All settings as plain values."""
 
 
 @dataclass(frozen=True, eq=False)
+class Model:
+    """What has learned, as files, and how it is to be used."""
+
+    onnx: bytes
+    """Prepared images in, scores out: (batch, channel, row, col) to (batch, class, row, col)."""
+    weights: bytes | None
+    """Safetensors of the network that `architecture` describes; None where there is only the graph."""
+    architecture: dict[str, JsonValue]
+    stride: int
+    """Images have a multiple of this many rows and columns."""
+    tile: int
+    """Edge in pixels of the tiles of a map."""
+    overlap: int
+    """Pixels that they share."""
+    facts: Mapping[str, JsonValue]
+    """What else the report says of it, such as `parameters` and `onnx_parity`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Trained:
-    """A network that has learned, and all that is known of how."""
+    """A model that has learned, and all that is known of how."""
 
     settings: PackageSettings
-    architecture: dict[str, JsonValue]
-    network: Segmenter
+    model: Model
     legend: Legend
     preparation: Preparation
     ground: Ground
     confusions: Mapping[Part, Confusion]
     """On the ground that was held out."""
-    examples: list[NDArray[np.float32]]
-    """Prepared images (batch, channel, row, col) on which ONNX and network are compared."""
-    epochs: int
     seconds: float
+    facts: Mapping[str, JsonValue]
+    """What else the report says of the learning, such as `epochs`."""
 
 
 def training_folder(out: str | Path) -> Path:
@@ -103,10 +114,7 @@ def open_folder(folder: Path, settings: PackageSettings) -> None:
 def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPackage:
     """Write report.json and report.md to `folder`, and the package with both, its held-out blocks and its networks to `out`."""
     output = Output.from_legend(DEFAULT_OUTPUT, trained.legend)
-    scored = ScoredNetwork(trained.network, [output])
-    onnx = export_onnx(scored, len(trained.preparation.channels))
-    parity = check_parity(onnx, scored, trained.examples)
-    stated = _report(trained, parity)
+    stated = _report(trained)
     text = _report_text(trained, stated)
     others = {
         REPORT: (json.dumps(stated, indent=2) + "\n").encode(),
@@ -117,23 +125,23 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
         with atomic(folder / name) as part:
             part.write_bytes(data)
     description = _describe(trained, output, stated, out)
-    return write_package(out, description, onnx=onnx, weights=save_weights(trained.network), others=others)
+    return write_package(out, description, onnx=trained.model.onnx, weights=trained.model.weights, others=others)
 
 
 def _stated(settings: PackageSettings) -> str:
     return json.dumps(settings.model_dump(mode="json"), indent=2)
 
 
-def _report(trained: Trained, parity: Parity) -> dict[str, Any]:
+def _report(trained: Trained) -> dict[str, Any]:
     """Plain data; a measure without a denominator is None."""
     ground, classes = trained.ground, len(trained.legend)
     pixel_m = mean_pixel_size_m(ground.scenes[0])
     return {
         "scenes": [scene.scene.name for scene in ground.scenes],
         "settings": trained.settings.model_dump(mode="json"),
-        "epochs": trained.epochs,
         "seconds": round(trained.seconds, 1),
-        "parameters": count_parameters(trained.network),
+        **trained.facts,
+        **trained.model.facts,
         "guard_m": round(ground.split.guard * pixel_m, 2),
         "ground": {
             part: {
@@ -152,7 +160,6 @@ def _report(trained: Trained, parity: Parity) -> dict[str, Any]:
             }
             for part, confusion in trained.confusions.items()
         },
-        "onnx_parity": parity.to_dict(),
         "versions": software_versions(),
     }
 
@@ -160,7 +167,7 @@ def _report(trained: Trained, parity: Parity) -> dict[str, Any]:
 def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
     """The report as a person reads it."""
     lines = [f"# Training of {trained.settings.title or trained.settings.name or 'a model'}", ""]
-    lines.append(f"{stated['epochs']} epochs in {stated['seconds']:.0f} s, {stated['parameters']:,} parameters.")
+    lines.append(_effort(stated))
     lines.append(f"Labels: {trained.settings.label_source}. Ground of two parts is at least {stated['guard_m']:g} m apart.")
     meaning = {"validation": "training stopped by it", "test": "not trained on, judged once at the end"}
     for part, measures in stated["measures"].items():
@@ -174,10 +181,9 @@ def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
             f"\nMean IoU {_shown(measures['mean_iou'])}, accuracy {_shown(measures['accuracy'])}; rows of the confusion are the truth:"
         )
         lines.append(f"`{measures['confusion']}`")
-    parity = stated["onnx_parity"]
-    lines.append(
-        f"\nONNX against torch: largest difference of a score {parity['largest_difference']:.1e}, same class on {parity['agreement']:.4%}."
-    )
+    if parity := stated.get("onnx_parity"):
+        difference, agreement = parity["largest_difference"], parity["agreement"]
+        lines.append(f"\nONNX against what has learned: largest difference of a score {difference:.1e}, same class on {agreement:.4%}.")
     return "\n".join(lines) + "\n"
 
 
@@ -189,8 +195,6 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     on = f"test blocks of {', '.join(stated['scenes'])}, {stated['ground']['test']['labelled_km2']:.4g} km² labelled, not trained on"
     values = {f"IoU of {label}": row["iou"] for label, row in test["classes"].items()} | {"mean IoU": test["mean_iou"]}
     figures = tuple(Figure(name=what, value=value, on=on, by=settings.label_source) for what, value in values.items() if value is not None)
-    stride = trained.network.stride
-    tile = settings.map_tile or _map_tile(trained)
     times = [scene.scene.time for scene in scenes if scene.scene.time is not None]
     aware = sorted(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)
     return ModelDescription(
@@ -202,15 +206,13 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
         outputs=(output,),
         pixel_size_m=pixel_m,
         pixel_size_range_m=(pixel_m * _SIZE_RANGE[0], pixel_m * _SIZE_RANGE[1]),
-        tile=tile,
-        overlap=min(max(settings.tile, tile // 2) // 4, tile - stride),
-        stride=stride,
+        tile=trained.model.tile,
+        overlap=trained.model.overlap,
+        stride=trained.model.stride,
         sensors=tuple(dict.fromkeys(scene.scene.sensor.name for scene in scenes)),
-        architecture=trained.architecture,
+        architecture=trained.model.architecture,
         labels=settings.label_source,
-        training={
-            key: stated[key] for key in ("scenes", "settings", "epochs", "seconds", "parameters", "guard_m", "ground", "onnx_parity")
-        },
+        training=_in_short(stated),
         figures=figures,
         attribution=" ".join(dict.fromkeys(scene.scene.attribution for scene in scenes if scene.scene.attribution)),
         trained_bbox=trained_bbox(scenes),
@@ -220,30 +222,28 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     )
 
 
-def _map_tile(trained: Trained) -> int:
-    """Edge of the tiles of a map: as large as pays, where the network sees the same in a large tile as in those it has learned from."""
-    tile = trained.settings.tile
-    local = looks_around_only(trained.network, len(trained.preparation.channels))
-    return max(tile, min(_LARGER * tile, _LARGEST)) if local else tile
+def _effort(stated: Mapping[str, Any]) -> str:
+    """How long it took, in one sentence."""
+    counted = [f"{stated[key]:,} {key}" for key in _COUNTED if key in stated]
+    return f"{', '.join(counted) or 'Learned'} in {stated['seconds']:.0f} s."
 
 
 def _in_short(stated: Mapping[str, Any]) -> dict[str, JsonValue]:
     """What the model card says of the training; report.json has all of it."""
     ground, settings = stated["ground"], stated["settings"]
     areas = {part: f"{row['labelled_km2']:.4g} km² in {row['blocks']} blocks" for part, row in ground.items()}
-    return {
+    short = {
         "scenes": ", ".join(stated["scenes"]),
         "trained_on": areas["train"],
         "stopped_by": areas["validation"],
         "judged_on": f"{areas['test']}, at least {stated['guard_m']:g} m from the others",
-        "epochs": stated["epochs"],
         "seconds": stated["seconds"],
-        "parameters": stated["parameters"],
-        "seed": settings.get("seed", 0),
-        "loss": settings.get("loss", ""),
-        "onnx_against_torch": f"scores differ by at most {stated['onnx_parity']['largest_difference']:.1g}",
-        "all_settings": REPORT,
+        **{key: stated[key] for key in _COUNTED if key in stated},
+        **{key: settings[key] for key in ("seed", "loss") if key in settings},
     }
+    if parity := stated.get("onnx_parity"):
+        short["onnx"] = f"scores differ by at most {parity['largest_difference']:.1g} from what has learned"
+    return short | {"all_settings": REPORT}
 
 
 def _held_out(trained: Trained) -> str:

@@ -34,13 +34,15 @@ from geoseg.data.splits import Part, split_blocks
 from geoseg.errors import InputError, require
 from geoseg.io.opening import files_kept_open
 from geoseg.legend import Legend, LegendClass
+from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.losses import get_loss
 from geoseg.models.package import ModelPackage
-from geoseg.models.segmenter import DEFAULT_OUTPUT, Segmenter, build_network
+from geoseg.models.segmenter import Segmenter, build_network
 from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.normalise import fit_preparation
 from geoseg.preprocess.prepare import Despeckle
 from geoseg.preprocess.terrain_correction import TerrainCorrection
+from geoseg.recipes import _ground as given
 from geoseg.recipes import _training as shared
 from geoseg.recipes._results import Trained, check_place, open_folder, write_trained
 from geoseg.scene import Scene
@@ -196,11 +198,11 @@ def run(
     lightning.seed_everything(settings.seed, verbose=False)
     generator = np.random.default_rng(settings.seed)
 
-    legend = Legend(settings.classes) if settings.classes else shared.common_legend(labels, settings.class_column)
+    legend = Legend(settings.classes) if settings.classes else given.common_legend(labels, settings.class_column)
     if settings.calendar is None:
-        plan = shared.plan_preparation(scenes[0], settings.bands, settings.indices, settings.terrain_correction, settings.despeckle)
+        plan = given.plan_preparation(scenes[0], settings.bands, settings.indices, settings.terrain_correction, settings.despeckle)
     else:
-        plain = shared.plan_preparation(one_date(scenes[0]), settings.bands, settings.indices, despeckle=settings.despeckle)
+        plain = given.plan_preparation(one_date(scenes[0]), settings.bands, settings.indices, despeckle=settings.despeckle)
         plan = series_preparation(scenes[0], settings.calendar, plain)
     architecture = _architecture(settings, len(plan.channels), len(legend))
     network = build_network(architecture, encoder_weights=settings.encoder_weights)
@@ -208,7 +210,7 @@ def run(
         if tile % network.stride:
             raise InputError(f"tiles of {tile} pixels; expected a multiple of {network.stride}, the network's coarsest step")
 
-    ground = _divide(settings, shared.load_scenes(scenes, labels, plan, legend, settings.class_column, settings.hold_mb), legend, generator)
+    ground = _divide(settings, given.load_scenes(scenes, labels, plan, legend, settings.class_column, settings.hold_mb), legend, generator)
     mine = ground.masks["train"]
     preparation = fit_preparation(plan, ground_statistics(ground.scenes, mine, plan), keep_indices_raw=settings.keep_indices_raw)
     known = [scene.labels for scene in ground.scenes]
@@ -217,7 +219,7 @@ def run(
     training = shared.training_loader(patches, draws=settings.draws, batch=settings.batch, workers=settings.workers)
     grid = partial(shared.grid_loader, ground, preparation=preparation, tile=settings.tile, batch=settings.batch, workers=settings.workers)
 
-    weights = torch.from_numpy(shared.balance(ground.class_pixels("train", len(legend)))) if settings.class_weights == "balanced" else None
+    weights = torch.from_numpy(given.balance(ground.class_pixels("train", len(legend)))) if settings.class_weights == "balanced" else None
     module = SupervisedSegmentation(network, legend, settings, weights)
     open_folder(folder, settings)
     with files_kept_open():
@@ -225,8 +227,17 @@ def run(
     held_out: tuple[Part, ...] = ("validation", "test")
     confusions = {part: shared.judge(network, grid(part), legend) for part in held_out}
     examples = [next(iter(grid(part)))["image"].numpy() for part in held_out]
+    model = shared.exported(
+        network.cpu(),
+        legend,
+        examples,
+        architecture=architecture,
+        channels=len(preparation.channels),
+        tile=settings.tile,
+        map_tile=settings.map_tile,
+    )
     seconds = time.monotonic() - started
-    trained = Trained(settings, architecture, network.cpu(), legend, preparation, ground, confusions, examples, epochs, seconds)
+    trained = Trained(settings, model, legend, preparation, ground, confusions, seconds, {"epochs": epochs})
     return write_trained(trained, out, folder)
 
 
@@ -273,7 +284,7 @@ def _fit(
     return trainer.current_epoch
 
 
-def _divide(settings: Settings, scenes: Sequence[LabelledScene], legend: Legend, generator: np.random.Generator) -> shared.Ground:
+def _divide(settings: Settings, scenes: Sequence[LabelledScene], legend: Legend, generator: np.random.Generator) -> given.Ground:
     """The scenes' blocks, some of them held out."""
     split = split_blocks(
         [scene.geobox for scene in scenes],
@@ -285,7 +296,7 @@ def _divide(settings: Settings, scenes: Sequence[LabelledScene], legend: Legend,
         test=settings.test,
         generator=generator,
     )
-    return shared.Ground.of(scenes, split)
+    return given.Ground.of(scenes, split)
 
 
 def _architecture(settings: Settings, channels: int, classes: int) -> dict[str, JsonValue]:
