@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from itertools import permutations
 
 import geopandas
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import rasterio
 from affine import Affine
 from class_map_files import LAND_WATER, THREE, UTM, class_map, plain, polygons, random_codes
+from rasterio.features import rasterize
 from shapely.geometry import box
 
 from geoseg.errors import InputError
@@ -161,6 +163,24 @@ def test_small_polygons_are_left_out_and_still_counted(tmp_path):
     assert len(changed_polygons(made)) == 1
     assert made.summary["polygons_left_out"] == 1
     assert made.transitions.changed_m2 == pytest.approx(500, rel=1e-3)
+
+
+def test_polygons_cover_the_changed_pixels_of_their_transition_whatever_their_size(tmp_path):
+    before, after = random_codes(5, share_missing=0), random_codes(6, share_missing=0)
+    made = compare(tmp_path, before, after)
+    frame, names = changed_polygons(made), THREE.names
+    burnt = {}
+    for start, end in {*zip(frame.from_class, frame.to_class, strict=True)}:
+        shapes = frame.geometry[(frame.from_class == start) & (frame.to_class == end)]
+        with rasterio.open(made.files["change"]) as file:
+            burnt[start, end] = rasterize(shapes, out_shape=file.shape, transform=file.transform) == 1
+    for start, end in permutations(range(3), 2):
+        expected = (before == THREE.classes[start].code) & (after == THREE.classes[end].code)
+        assert np.array_equal(burnt.get((names[start], names[end]), np.zeros_like(expected)), expected)
+    large = compare(tmp_path, before, after, min_area_m2=250, out="large")
+    kept = frame[frame.area_m2 >= 250]
+    assert 0 < large.summary["polygons_left_out"] == len(frame) - len(kept)
+    assert changed_polygons(large).geometry.equals(kept.geometry.reset_index(drop=True))
 
 
 # Legends and unobserved ground

@@ -46,6 +46,21 @@ class PolygonBatch:
     def __len__(self) -> int:
         return len(self.polygon_offsets) - 1
 
+    def take(self, kept: NDArray[np.bool_]) -> PolygonBatch:
+        """Those of the polygons that `kept` (polygon,) names."""
+        rings = np.diff(self.polygon_offsets)
+        of_rings = np.repeat(kept, rings)
+        vertices = np.diff(self.ring_offsets)
+        columns = {
+            name: column[kept] if isinstance(column, np.ndarray) else column.take(pa.array(np.flatnonzero(kept)))
+            for name, column in self.columns.items()
+        }
+        return PolygonBatch(self.xy[np.repeat(of_rings, vertices)], _offsets(vertices[of_rings]), _offsets(rings[kept]), columns)
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
 
 def write_polygon_batches(
     path: Path,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
@@ -19,15 +19,15 @@ from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import class_profile, finish_class_map
 from geoseg.io.cog import RowWriter
 from geoseg.io.opening import gdal_env
+from geoseg.io.polygon_files import PolygonBatch, text_column, write_polygon_batches
 from geoseg.io.provenance import grid_fields, software
 from geoseg.io.qgis import ProjectLayer, write_project
 from geoseg.io.qgis_styles import polygons_qml
 from geoseg.io.stac import CLASSIFICATION, FILE, PROCESSING, PROJECTION, STAC_VERSION, file_asset, file_multihash, footprint
-from geoseg.io.vectors import write_polygons
 from geoseg.maps.counting import strips
 from geoseg.maps.pairs import Pair, Side
 from geoseg.maps.transitions import Transitions
-from geoseg.polygons.outlines import trace_polygons
+from geoseg.polygons.outlines import write_map_polygons
 
 _MEDIA_TYPES = {
     ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
@@ -56,28 +56,53 @@ def write_changes(parts: Path, out: Path, transitions: Transitions, geobox: GeoB
 def trace_changes(parts: Path, out: Path, transitions: Transitions, min_area_m2: float, simplify_m: float) -> dict[str, Any]:
     """The changed polygons of at least this size at `out`; how many there are, and how many and how large those left out."""
     legend = transitions.polygon_legend()
-    columns: dict[str, Any] = {"class_code": np.zeros(0, np.int32), "from_class": [], "to_class": [], "area_m2": np.zeros(0)}
+    chosen = _LargeChanges(transitions, min_area_m2)
     if legend is None:
         with rasterio.open(parts / "pairs.tif") as file:
-            frame = geopandas.GeoDataFrame(columns, geometry=[], crs=file.crs)
-        write_polygons(out, frame)
-        return {"polygons": 0, "polygons_left_out": 0, "polygons_left_out_m2": 0.0}
-    traced = trace_polygons(parts / "changed.tif", legend, simplify_m=simplify_m)
-    pair_of = {code: pair for pair, code in transitions.change_codes().items()}
-    names = transitions.classes.names
-    ends = [pair_of[code] for code in traced["class_code"]]
-    columns = {
-        "class_code": traced["class_code"],
-        "transition": traced["class_name"],
-        "from_class": [names[start] for start, _ in ends],
-        "to_class": [names[end] for _, end in ends],
-        "area_m2": traced["area_m2"],
-    }
-    large = traced["area_m2"] >= min_area_m2
-    frame = geopandas.GeoDataFrame(columns, geometry=traced.geometry, crs=traced.crs)[large]
-    write_polygons(out, frame, style_qml=polygons_qml(legend))
-    left_out = traced["area_m2"][~large]
-    return {"polygons": len(frame), "polygons_left_out": len(left_out), "polygons_left_out_m2": float(left_out.sum())}
+            write_polygon_batches(out, [chosen(_NO_POLYGON)], crs=file.crs)
+        count = 0
+    else:
+        changed, style = parts / "changed.tif", polygons_qml(legend)
+        count = write_map_polygons(out, changed, legend, simplify_m=simplify_m, style_qml=style, change=chosen)
+    return {"polygons": count, "polygons_left_out": chosen.left_out, "polygons_left_out_m2": chosen.left_out_m2}
+
+
+class _LargeChanges:
+    """Changed polygons with what they changed from and to, without the small ones, which are counted."""
+
+    def __init__(self, transitions: Transitions, min_area_m2: float) -> None:
+        self._names, self._min_area_m2 = transitions.classes.names, min_area_m2
+        self._ends = np.zeros((max((*transitions.change_codes().values(), 0)) + 1, 2), dtype=np.int64)
+        for ends, code in transitions.change_codes().items():
+            self._ends[code] = ends
+        self.left_out, self.left_out_m2 = 0, 0.0
+
+    def __call__(self, batch: PolygonBatch) -> PolygonBatch:
+        areas, codes = (np.asarray(batch.columns[name]) for name in ("area_m2", "class_code"))
+        large = areas >= self._min_area_m2
+        self.left_out += int((~large).sum())
+        self.left_out_m2 += float(areas[~large].sum())
+        start, end = self._ends[codes].T
+        columns = {
+            "class_code": codes,
+            "transition": batch.columns["class_name"],
+            "from_class": text_column(self._names, start),
+            "to_class": text_column(self._names, end),
+            "area_m2": areas,
+        }
+        return replace(batch, columns=columns).take(large)
+
+
+_NO_POLYGON = PolygonBatch(
+    xy=np.zeros((0, 2)),
+    ring_offsets=np.zeros(1, dtype=np.int64),
+    polygon_offsets=np.zeros(1, dtype=np.int64),
+    columns={
+        "class_code": np.zeros(0, dtype=np.int32),
+        "class_name": text_column([], np.zeros(0, dtype=np.int64)),
+        "area_m2": np.zeros(0),
+    },
+)
 
 
 def write_matrix(path: Path, transitions: Transitions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,14 +84,17 @@ def write_map_polygons(
     simplify_m: float = 0.0,
     style_qml: str | None = None,
     description: str | None = None,
+    change: Callable[[PolygonBatch], PolygonBatch] | None = None,
 ) -> int:
     """Write the polygons of `trace_polygons` as a GeoPackage while they are traced; return how many there are.
 
-    In memory are a strip of the map and the regions that go on below it. The polygons come in the order of their last rows,
-    and of their first pixels within one. Errors are those of `trace_polygons`, and OutputError where `out` cannot be written.
+    `change` makes of each batch, perhaps an empty one, what is written. In memory are a strip of the map and the regions that
+    go on below it. The polygons come in the order of their last rows, and of their first pixels within one. Errors are those of
+    `trace_polygons`, and OutputError where `out` cannot be written.
     """
     made = _Tracing(classes, legend, scores, simplify_m)
-    return write_polygon_batches(out, made.batches(), crs=made.crs_wkt, style_qml=style_qml, description=description)
+    batches = made.batches() if change is None else map(change, made.batches())
+    return write_polygon_batches(out, batches, crs=made.crs_wkt, style_qml=style_qml, description=description)
 
 
 @dataclass(frozen=True)
