@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from geoseg.preprocess.prepare import Preparation as Preparation
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
+    from geoseg.recipes.datamodule import ScenesDataModule as ScenesDataModule
+    from geoseg.recipes.modules import SupervisedSegmentation as SupervisedSegmentation
     from geoseg.runtimes.open_runtime import open_runtime as open_runtime
     from geoseg.scene import Scene as Scene
     from geoseg.scene import read_scene as read_scene
@@ -62,7 +64,9 @@ _HOMES = {
     "SENSORS": "sensors",
     "Scene": "scene",
     "SceneResult": "mapping.many",
+    "ScenesDataModule": "recipes.datamodule",
     "Sensor": "sensors",
+    "SupervisedSegmentation": "recipes.modules",
     "compare_maps": "maps.difference",
     "composite": "stacks.composite",
     "describe_scene": "scenes.describe",
@@ -88,6 +92,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'geoseg' has no attribute {name!r}")
+    if _HOMES[name].startswith("recipes."):
+        from geoseg.errors import require
+
+        require("lightning", extra="train")
     value = getattr(importlib.import_module(f"geoseg.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -23,6 +23,7 @@ from geoseg.commands.explain import explain
 from geoseg.commands.export import export
 from geoseg.commands.icechart import icechart
 from geoseg.commands.info import info, sensors
+from geoseg.commands.learn import learn
 from geoseg.commands.models import models
 from geoseg.commands.mosaic import mosaic
 from geoseg.commands.predict import predict
@@ -50,6 +51,7 @@ for member in (
     info,
     predict,
     train,
+    learn,
     demo,
     sensors,
     data,

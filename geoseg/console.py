@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoseg.mapping.plan import MapPlan
     from geoseg.maps.difference import Difference
     from geoseg.maps.mosaic import Mosaic
+    from geoseg.recipes._progress import EpochDone
     from geoseg.stacks.composite import Composite
     from geoseg.stacks.despeckle import Despeckled
 
@@ -313,6 +314,15 @@ def _plus_minus(told: Mapping[str, float | None], scale: float, digits: int) -> 
 
 def _rule(rule: str) -> str:
     return {"score": "the highest mean score counts", "newest": "the newest map counts", "first": "the first map counts"}[rule]
+
+
+def print_epoch(done: EpochDone) -> None:
+    """A line on the error stream for each epoch of a training; the best so far is bold on a terminal."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
+    left = f"{done.seconds_left / 60:.0f} min" if done.seconds_left >= 90 else f"{done.seconds_left:.0f} s"
+    line = f"epoch {done.epoch:>3} of {done.epochs}  loss {done.loss:.4f}  validation mean IoU {done.mean_iou:.4f}"
+    best = "the best so far" if done.best_epoch == done.epoch else f"best {done.best:.4f} in epoch {done.best_epoch}"
+    console.print(f"{line}  {best}, at most {left} left", style="bold" if done.best_epoch == done.epoch else None, markup=False)
 
 
 @contextmanager

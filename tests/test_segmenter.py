@@ -1,4 +1,4 @@
-"""Networks by description, their losses, and their files."""
+"""Networks by description, and their files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ pytest.importorskip("segmentation_models_pytorch")
 import onnx
 import torch
 
-from geoseg.data.windows import UNLABELLED
-from geoseg.errors import InputError, PackageError
+from geoseg.errors import PackageError
 from geoseg.models.export import OPSET, check_parity, export_onnx, load_weights, run_network, save_weights
-from geoseg.models.losses import cross_entropy, cross_entropy_dice, dice, focal, get_loss
 from geoseg.models.segmenter import ScoredNetwork, Segmenter, build_network, count_parameters
 
 SMALL = {"family": "smp.Unet", "encoder": "tu-resnet10t", "encoder_depth": 3, "decoder_channels": [8, 8, 8], "in_channels": 3}
 CLASSES = SimpleNamespace(name="classes", kind="classes")
-LOSSES = (cross_entropy, dice, focal, cross_entropy_dice)
 
 
 def scored(seed: int = 0) -> ScoredNetwork:
@@ -115,64 +112,28 @@ def test_weights_of_another_network_are_refused() -> None:
             load_weights(scored().network, weights)
 
 
-# ---------------------------------------------------------------- losses
-
-
-def drawn(classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(-1, classes, (2, 8, 8), generator=generator)
-    return torch.randn(2, classes, 8, 8, generator=generator), labels
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_pixels_without_a_label_have_no_say(loss) -> None:
-    logits, labels = drawn()
-    other = torch.where((labels == UNLABELLED).unsqueeze(1), torch.tensor(7.0), logits)
-    other[:, 1] = torch.where(labels == UNLABELLED, torch.tensor(-50.0), other[:, 1])
-    assert loss(logits, labels, None) == pytest.approx(loss(other, labels, None).item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_patch_without_labels_costs_nothing_and_moves_nothing(loss) -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    value = loss(logits, torch.full((1, 4, 4), UNLABELLED), None)
-    value.backward()
-    assert value.item() == 0
-    assert logits.grad.abs().max() == 0
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_perfect_guess_costs_least(loss) -> None:
-    logits, labels = drawn()
-    perfect = 30.0 * torch.nn.functional.one_hot(labels.clamp(min=0), 3).movedim(-1, 1)
-    assert loss(perfect, labels, None) == pytest.approx(0, abs=1e-4)
-    assert loss(logits, labels, None) > 0.1
-
-
-def test_cross_entropy_and_dice_are_those_of_their_definition() -> None:
-    logits, labels = drawn(2)
-    p, known = logits.softmax(dim=1).numpy(), labels.numpy() >= 0
-    true = [np.log(np.where(labels.numpy() == 1, p[:, 1], p[:, 0]))[known]]
-    assert cross_entropy(logits, labels) == pytest.approx(-np.mean(true), rel=1e-5)
-    parts = []
-    for c in (0, 1):
-        truth, guess = (labels.numpy() == c)[known], p[:, c][known]
-        parts.append(2 * (truth * guess).sum() / (truth.sum() + guess.sum()))
-    assert dice(logits, labels) == pytest.approx(1 - np.mean(parts), rel=1e-5)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_heavier_class_weighs_more(loss) -> None:
-    labels = torch.tensor([[[0, 1]]])
-    wrong_about_1 = torch.tensor([[[[4.0, 4.0]], [[-4.0, -4.0]]]])
-    light, heavy = torch.tensor([1.0, 1.0]), torch.tensor([0.5, 1.5])
-    assert loss(wrong_about_1, labels, heavy) > loss(wrong_about_1, labels, light)
-
-
-def test_an_unknown_loss_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean focal"):
-        get_loss("vocal")
-
-
 def test_a_segmenter_is_one_network_with_named_planes() -> None:
     assert isinstance(build_network({**SMALL, "classes": 2}), Segmenter)
+
+
+def test_details_of_a_pixel_are_added_to_what_the_network_says_of_it() -> None:
+    torch.manual_seed(0)
+    plain = {
+        "family": "smp.Unet",
+        "encoder": "tu-resnet10t",
+        "in_channels": 3,
+        "classes": 2,
+        "encoder_depth": 3,
+        "decoder_channels": [8, 8, 8],
+    }
+    network = build_network({**plain, "detail": 8}).eval()
+    image = torch.randn(1, 3, 32, 32)
+    changed = image.clone()
+    changed[..., 5, 9] += 3
+    detail = network.detail
+    apart = network.network(image) + detail(image)
+    assert torch.equal(network(image)["classes"], apart)
+    moved = (detail(changed) - detail(image)).abs().amax(dim=(0, 1)) > 0
+    assert moved.nonzero().tolist() == [[5, 9]]
+    assert network.stride == build_network(plain).stride
+    assert build_network(plain).detail is None

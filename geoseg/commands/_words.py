@@ -50,7 +50,7 @@ _FILES = {"mask", "dem"}
 def opening_words(given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of open_scene that were given."""
     words = {name: value for name, value in given.items() if value is not None}
-    for name in {"bands", "dates"} & words.keys():
+    for name in {name for name in ("bands", "dates") if isinstance(words.get(name), str)}:
         words[name] = [word.strip() for word in words[name].split(",")]
     for name in _FILES & words.keys():
         words[name] = str(Path(words[name]).resolve())  # so that a map can be made again from elsewhere

@@ -84,7 +84,14 @@ class Patch:
 
 
 def load_scene(
-    scene: Scene, labels: str | Path, preparation: Preparation, legend: Legend, *, class_column: str | None = None, hold_mb: float = 0
+    scene: Scene,
+    labels: str | Path,
+    preparation: Preparation,
+    legend: Legend,
+    *,
+    class_column: str | None = None,
+    hold_mb: float = 0,
+    shrink_m: float = 0.0,
 ) -> LabelledScene:
     """The scene on the grid of its finest band that `preparation` reads, with labels where all of these have data.
 
@@ -96,7 +103,7 @@ def load_scene(
         log.warning("%s: %s", scene.source, said)
     roles = needed_roles(preparation, light.correction)
     geobox = scene.geobox(roles)
-    indices, labelled = read_labels(labels, geobox, legend, class_column)
+    indices, labelled = read_labels(labels, geobox, legend, class_column, shrink_m=shrink_m)
     plane = np.where(labelled, indices, UNLABELLED).astype(np.int16)
     loaded = LabelledScene(scene, geobox, plane, roles, correction=light.correction)
     if plane.size * 4 * len(roles) <= hold_mb * 1e6:
@@ -110,6 +117,11 @@ def load_scene(
     return loaded
 
 
+def prepared_window(scene: LabelledScene, window: Window, preparation: Preparation) -> Raster:
+    """A window of the scene, prepared; what the preparation must see around it is read, too."""
+    return _prepare(scene.read(window.grown(halo(preparation))), preparation, scene.correction)
+
+
 def ground_statistics(scenes: Sequence[LabelledScene], ground: Sequence[NDArray[np.bool_]], preparation: Preparation) -> ChannelStatistics:
     """Mean and spread of each channel over the valid pixels of the scenes' ground (row, col), before normalising."""
     plain = without_statistics(preparation)
@@ -117,7 +129,7 @@ def ground_statistics(scenes: Sequence[LabelledScene], ground: Sequence[NDArray[
     for scene, plane in zip(scenes, ground, strict=True):
         for window in lay_windows((plane.shape[0], plane.shape[1]), _STRIP):
             if plane[window.slices].any():
-                prepared = _prepare(scene.read(window.grown(halo(plain))), plain, scene.correction)
+                prepared = prepared_window(scene, window, plain)
                 counted = counted_channels(prepared, plain)
                 total += ChannelStatistics.of(replace(prepared, valid=counted & plane[window.slices]))
     return total

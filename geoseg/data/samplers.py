@@ -80,20 +80,27 @@ class TileSampler:
 
 
 class EpochSampler:
-    """Numbers of draws: each epoch its own, the same in every run, so that training can be taken up where it stopped."""
+    """Numbers of draws: each epoch its own, the same in every run, so that training can be taken up where it stopped.
 
-    def __init__(self, length: int) -> None:
-        self.length, self.epoch = length, 0
+    Where several processes learn together, each takes every so-manieth: no draw is made by two, and none is left out.
+    """
+
+    def __init__(self, length: int, *, rank: int = 0, world: int = 1) -> None:
+        """`length` draws an epoch for all `world` processes together, less the few that would not share out evenly; `rank` is this one."""
+        if not 0 <= rank < world <= length:
+            raise ValueError(f"process {rank} of {world} with {length} draws an epoch; each needs at least one")
+        self.length, self.epoch = length // world * world, 0
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch, counted from 0."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+        return iter(range(self.epoch * self.length + self.rank, (self.epoch + 1) * self.length, self.world))
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.world
 
 
 def grid_windows(ground: NDArray[np.bool_], *, tile: int, margin: int) -> list[tuple[Window, Window]]:

@@ -26,6 +26,10 @@ from geoseg.io.vectors import burn_area
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
+BLOCKS = (512, 256, 128, 96, 64, 32)
+"""Edges in pixels that `fitting_block` chooses from."""
+ENOUGH = 20
+"""Blocks with labels, from which on some can be held out and still tell something."""
 _TRIES = 500
 """Random assignments among which the one that shares out the classes most evenly is taken."""
 _ABSENT = 10.0
@@ -115,6 +119,17 @@ def split_blocks(
     places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
     bounds = np.cumsum([len(windows) for windows in blocks])[:-1]
     return BlockSplit(tuple(geoboxes), blocks, tuple(np.split(places, bounds)), guard)
+
+
+def fitting_block(labels: Sequence[NDArray[np.integer]], *, least: int = 32) -> int:
+    """Edge in pixels of blocks that share out these labels (row, col) well: the largest of BLOCKS of which ENOUGH hold a label, or the
+    smallest one that is at least `least`.
+    """
+    for block in BLOCKS:
+        held = sum(bool((plane[window.slices] != UNLABELLED).any()) for plane in labels for window in lay_windows(plane.shape[:2], block))
+        if held >= ENOUGH:
+            return max(block, least)
+    return max(BLOCKS[-1], least)
 
 
 def assign_parts(counts: NDArray[np.integer], *, validation: float, test: float, generator: np.random.Generator) -> NDArray[np.intp]:

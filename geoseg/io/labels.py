@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import shapely
+from affine import Affine
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from pandas import DataFrame
 from rasterio.features import rasterize
 
 from geoseg.errors import InputError, LabelError
-from geoseg.ground import distance_km
+from geoseg.ground import corners_to_map, distance_km, pixel_size_m
 from geoseg.io.geotiff import file_geobox, footprint, read_raster
 from geoseg.io.ogr import pyogrio
 from geoseg.io.vectors import onto_grid, read_features
@@ -29,20 +31,20 @@ _UNLABELLED = -1
 
 
 def read_labels(
-    path: str | Path, geobox: GeoBox, legend: Legend | None = None, class_column: str | None = None
+    path: str | Path, geobox: GeoBox, legend: Legend | None = None, class_column: str | None = None, *, shrink_m: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Class indices (row, col) on the grid, 0 where there is no label, and (row, col) True where there is one.
 
     Polygons label the pixels whose centre they cover, lines and points those they pass; where features overlap, the later
     one in the file wins. `class_column` holds class codes or class names; None looks for one of CLASS_COLUMNS. Features
     whose class is null are no labels. A label raster holds codes in its first band and is read nearest. None as `legend`
-    means `read_legend(path, class_column)`.
+    means `read_legend(path, class_column)`. `shrink_m` takes so many metres from the edge of each polygon, where pixels are mixed.
 
     Raises LabelError where there is no file or no such column (naming those there are), where a class is not in the legend,
     and where nothing lies on the grid (saying how far away it is).
     """
     legend = legend if legend is not None else read_legend(path, class_column)
-    labels = Labels(path, legend, class_column)
+    labels = Labels(path, legend, class_column, shrink_m=shrink_m)
     labels.check_near(geobox)
     return labels.read(geobox)
 
@@ -50,16 +52,23 @@ def read_labels(
 class Labels:
     """Labels that are opened once and read piece by piece, by the rules of `read_labels`."""
 
-    def __init__(self, path: str | Path, legend: Legend, class_column: str | None = None) -> None:
-        """Raises LabelError where there is no such file or column, or a vector file has a class that is not in `legend`."""
-        self.path, self.legend = path, legend
+    def __init__(self, path: str | Path, legend: Legend, class_column: str | None = None, *, shrink_m: float = 0.0) -> None:
+        """Raises LabelError where there is no such file or column, or a vector file has a class that is not in `legend`.
+
+        InputError for a negative `shrink_m`, and where a raster is to be shrunk.
+        """
+        self.path, self.legend, self._shrink_m = path, legend, shrink_m
         self._geometries: NDArray[Any] | None = None
         if _is_vector(path):
             frame = _features(path)
             indices = _class_indices(frame, _class_column(frame, class_column, path), legend, path)
             labelled = indices != _UNLABELLED
             self._geometries, self._crs = frame.geometry.to_numpy()[labelled], frame.crs
-            self._indices = indices[labelled]
+            self._indices, self._columns = indices[labelled], frame.drop(columns=frame.geometry.name)[labelled]
+        if shrink_m < 0:
+            raise InputError(f"labels are to shrink by {shrink_m:g} m; expected 0 or more")
+        if shrink_m and self._geometries is None:
+            raise InputError(f"{path} is a raster, whose labels cannot shrink; leave shrink_labels_m out, or give polygons")
 
     def check_near(self, geobox: GeoBox) -> None:
         """Raise LabelError where nothing lies on the grid, saying how far away it is."""
@@ -80,12 +89,43 @@ class Labels:
         """
         if self._geometries is None:
             return _from_raster(str(self.path), geobox, self.legend)
+        features = self.read_features(geobox)
+        labelled = features >= 0
+        return np.where(labelled, self._indices[np.maximum(features, 0)] if len(self._indices) else 0, 0), labelled
+
+    @property
+    def columns(self) -> DataFrame | None:
+        """What the file says of each labelled feature, in the order of `read_features`' numbers; None for a raster."""
+        return None if self._geometries is None else self._columns
+
+    def read_features(self, geobox: GeoBox) -> NDArray[np.int64]:
+        """(row, col) the number of the feature that labels each pixel, -1 for none; only of a vector file."""
+        assert self._geometries is not None, "a raster has no features"
         placed, which = onto_grid(self._geometries, self._crs, geobox)
+        if self._shrink_m:
+            placed = _shrunk(placed, geobox, self._shrink_m)
+            placed, which = placed[~shapely.is_empty(placed)], which[~shapely.is_empty(placed)]
         if not len(placed):
-            return np.zeros(geobox.shape.yx, np.int64), np.zeros(geobox.shape.yx, bool)
-        shapes = zip(placed, (self._indices[which] + 1).tolist(), strict=True)
+            return np.full(geobox.shape.yx, -1)
+        shapes = zip(placed, (which + 1).tolist(), strict=True)
         burned = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="int32").astype(np.int64)
-        return np.maximum(burned - 1, 0), burned > 0
+        return np.asarray(burned - 1)
+
+
+def _shrunk(geometries: NDArray[Any], geobox: GeoBox, metres: float) -> NDArray[Any]:
+    """Polygons on a grid without `metres` of ground along their edges, perhaps empty; lines and points as they are."""
+    down, across = pixel_size_m(geobox)
+    to_metres = geobox.affine.scale(across, down) @ ~geobox.affine
+    areal = shapely.get_dimensions(geometries) == 2
+    shrunk = geometries.copy()
+    on_ground = shapely.buffer(_transformed(geometries[areal], to_metres), -metres, join_style="mitre")
+    shrunk[areal] = _transformed(on_ground, ~to_metres)
+    return shrunk
+
+
+def _transformed(geometries: NDArray[Any], affine: Affine) -> NDArray[Any]:
+    moved: NDArray[Any] = shapely.transform(geometries, lambda xy: corners_to_map(affine, xy[:, 0], xy[:, 1]))
+    return moved
 
 
 def read_legend(path: str | Path, class_column: str | None = None) -> Legend:

@@ -1,43 +1,40 @@
-"""Losses of class maps by name; each leaves out the pixels without a label."""
+"""Losses of class maps by name, and those of single pixels; those of whole regions are in `region_losses.py`.
+
+Each takes logits, labels and the classes' weights, and leaves out the pixels without a label: these have no say and get no gradient.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
 
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
+from geoseg.models.region_losses import boundary as boundary
+from geoseg.models.region_losses import dice as dice
+from geoseg.models.region_losses import lovasz as lovasz
+from geoseg.models.region_losses import tversky as tversky
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 """(logits (batch, class, row, col), labels (batch, row, col), class weights (class,) or None) → one number."""
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Weighted mean of -log p(true class) over the labelled pixels; 0 where there is none."""
-    labelled = labels != UNLABELLED
-    if not labelled.any():
-        return logits.sum() * 0
-    return functional.cross_entropy(logits, labels, weight=weights, ignore_index=UNLABELLED)
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, *, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Weighted mean of -log p(true class) over the labelled pixels; 0 where there is none.
 
-
-def dice(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """1 - soft Dice (Milletari et al., 2016), pooled over the batch, mean over the classes that the batch contains.
-
-    Differs from the paper: plain sums instead of squares below the line; a class without a labelled pixel is left out, so
-    that it is not rewarded for staying away. `weights` weigh the classes.
+    `smoothing` is the share of each label that is spread evenly over all classes (Szegedy et al., 2016).
     """
-    labelled = (labels != UNLABELLED).unsqueeze(1)  # (batch, 1, row, col)
-    if not labelled.any():
+    counted = labels != UNLABELLED if weights is None else (labels != UNLABELLED) & (weights[labels.clamp(min=0)] > 0)
+    if not counted.any():
         return logits.sum() * 0
-    guess = logits.softmax(dim=1) * labelled
-    truth = functional.one_hot(labels.clamp(min=0), logits.shape[1]).movedim(-1, 1) * labelled  # (batch, class, row, col)
-    both, either = (guess * truth).sum(dim=(0, 2, 3)), (guess + truth).sum(dim=(0, 2, 3))
-    present = truth.sum(dim=(0, 2, 3)) > 0
-    share = present.to(logits.dtype) if weights is None else weights * present
-    return 1 - (share * 2 * both / either.clamp(min=1e-6)).sum() / share.sum()
+    return functional.cross_entropy(logits, labels, weight=weights, ignore_index=UNLABELLED, label_smoothing=smoothing)
 
 
 def focal(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,16 +50,28 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | No
     return (loss if weights is None else loss * weights[labels[labelled]]).mean()
 
 
-def cross_entropy_dice(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean of cross entropy (every pixel counts) and Dice (every class counts)."""
-    return (cross_entropy(logits, labels, weights) + dice(logits, labels, weights)) / 2
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (cross_entropy, focal, dice, tversky, lovasz, boundary)}
+"""The losses by name."""
+_NAMES = "|".join(LOSSES)
 
 
-def get_loss(name: str) -> Loss:
-    """The loss of this name: `cross_entropy`, `dice`, `focal` or `cross_entropy_dice`."""
-    losses: tuple[Loss, ...] = (cross_entropy, dice, focal, cross_entropy_dice)
-    by_name = {loss.__name__: loss for loss in losses}
-    if name not in by_name:
-        near = difflib.get_close_matches(name, by_name, n=1)
-        raise InputError(f"no loss {name!r}; {f'did you mean {near[0]}?' if near else 'known are ' + ', '.join(by_name)}")
-    return by_name[name]
+def get_loss(name: str, *, label_smoothing: float = 0.0) -> Loss:
+    """The loss of this name, or the mean of several whose names are joined by `_`, such as `cross_entropy_dice`.
+
+    Logits in half precision are taken to float32 first, since sums over many pixels would not fit. Raises InputError for a name
+    that nobody knows, and for `label_smoothing` of a loss without cross entropy.
+    """
+    if not re.fullmatch(f"({_NAMES})(_({_NAMES}))*", name):
+        near = difflib.get_close_matches(name, [*LOSSES, "cross_entropy_dice"], n=1)
+        known = f"known are {', '.join(LOSSES)}, and their means, such as cross_entropy_dice"
+        raise InputError(f"no loss {name!r}; {f'did you mean {near[0]}?' if near else known}")
+    parts = re.findall(_NAMES, name)
+    if label_smoothing and "cross_entropy" not in parts:
+        raise InputError(f"label_smoothing is for cross_entropy, and the loss is {name}; leave it out, or take cross_entropy_{name}")
+    smoothed: Loss = partial(cross_entropy, smoothing=label_smoothing)
+    return partial(_mean, [smoothed if part == "cross_entropy" else LOSSES[part] for part in parts])
+
+
+def _mean(losses: list[Loss], logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    plain = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return torch.stack([loss(plain, labels, weights) for loss in losses]).mean()

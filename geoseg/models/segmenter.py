@@ -4,8 +4,9 @@
     {"family": "smp.Unet", "encoder": "resnet18", "in_channels": 4, "outputs": {"ice": 6, "floe_size": 7}}
     {"family": "autoice.UNet", "in_channels": 3, "outputs": {"concentration": 11, "stage": 6, "floe": 7}, "skips": false}
 
-`smp.` families are those of segmentation-models-pytorch; what else stands in the description (`decoder_channels`,
-`encoder_depth` …) goes to that network as it is. A description never makes anything be downloaded.
+`smp.` families are those of segmentation-models-pytorch, with `detail` features of each pixel beside them (`detail.py`); what else
+stands in the description (`decoder_channels`, `encoder_depth` …) goes to that network as it is. A description never makes anything be
+downloaded.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from torch import nn
 from geoseg.backbones.autoice_unet import AutoIceUNet
 from geoseg.errors import PackageError, require
 from geoseg.models.description import DEFAULT_OUTPUT
+from geoseg.models.detail import detail_branch
 
 Scores = dict[str, torch.Tensor]
 """Output name → (batch, class or 1, row, col)."""
 
 _SMP_FAMILIES = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer")
-_OURS = ("family", "encoder", "in_channels", "classes", "outputs")
+_OURS = ("family", "encoder", "in_channels", "classes", "outputs", "detail")
 _AUTOICE = "autoice.UNet"
 _NOT_OFFERED = ("in_channels", "planes", "encoder_name", "encoder_weights", "self", "kwargs")
 
@@ -44,11 +46,11 @@ class OutputKind(Protocol):
 
 
 class Segmenter(nn.Module):
-    """One network whose planes are shared out among named outputs."""
+    """One network whose planes are shared out among named outputs, perhaps with a branch whose planes are added."""
 
-    def __init__(self, network: nn.Module, outputs: Mapping[str, int]) -> None:
+    def __init__(self, network: nn.Module, outputs: Mapping[str, int], detail: nn.Module | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.detail = network, detail
         self.outputs = dict(outputs)
         """Output name → number of planes, in order."""
 
@@ -60,7 +62,7 @@ class Segmenter(nn.Module):
 
     def forward(self, image: torch.Tensor) -> Scores:
         """Logits (or quantities) by output, (batch, plane, row, col), for an image (batch, channel, row, col)."""
-        planes = self.network(image)
+        planes = self.network(image) if self.detail is None else self.network(image) + self.detail(image)
         return dict(zip(self.outputs, planes.split(list(self.outputs.values()), dim=1), strict=True))
 
 
@@ -122,7 +124,8 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
         )
     except (KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise PackageError(f"cannot build {family} with encoder {architecture.get('encoder')!r} and {options}: {error}") from error
-    return Segmenter(built, outputs)
+    width, channels = int(architecture.get("detail", 0)), int(architecture["in_channels"])
+    return Segmenter(built, outputs, detail_branch(channels, sum(outputs.values()), width) if width else None)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -9,9 +9,11 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pyproj
+from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
 from geoseg.data.patches import LabelledScene, load_scene
@@ -34,9 +36,33 @@ _LARGEST_RATIO = 1.5
 _TRACED = ("geoseg", "torch", "lightning", "segmentation-models-pytorch", "timm", "scikit-learn", "numpy", "rasterio", "onnx")
 
 
+class JudgedGround(Protocol):
+    """Labelled scenes, and how their ground was shared out."""
+
+    @property
+    def scenes(self) -> Sequence[LabelledScene]:
+        """All of them."""
+
+    @property
+    def shared_out(self) -> str:
+        """One sentence: how the ground was shared out."""
+
+    def stated(self, legend: Legend) -> dict[str, Any]:
+        """Part → its `labelled_km2`, `pixels` by class and the number of its pieces, as plain data."""
+
+    def meaning(self, part: str) -> str:
+        """What the ground of a part was for."""
+
+    def on(self, part: str) -> str:
+        """Where the figures of a part come from, as a model card says it."""
+
+    def held_out(self) -> GeoDataFrame:
+        """The ground that was not learned from: columns `scene` (counted from 0), `part` and geometry in EPSG:4326; perhaps none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """Labelled scenes, and the part of the ground that each pixel belongs to."""
+    """Labelled scenes, and the part of the ground that each pixel belongs to: blocks, with a gap between those of two parts."""
 
     scenes: tuple[LabelledScene, ...]
     split: BlockSplit
@@ -53,6 +79,40 @@ class Ground:
                     f"a guard gap of {split.guard} pixels leaves no labelled {part} ground; make it or the blocks fit the labels"
                 )
         return cls(tuple(scenes), split, masks)
+
+    @property
+    def guard_m(self) -> float:
+        """Metres between ground of two parts, at least."""
+        return round(self.split.guard * mean_pixel_size_m(self.scenes[0]), 2)
+
+    @property
+    def shared_out(self) -> str:
+        """One sentence: how the ground was shared out."""
+        return f"Ground of two parts is at least {self.guard_m:g} m apart."
+
+    def stated(self, legend: Legend) -> dict[str, Any]:
+        """Part → its `blocks`, `labelled_km2` and `pixels` by class, as plain data."""
+        return {
+            part: {
+                "blocks": sum(int((places == PARTS.index(part)).sum()) for places in self.split.parts),
+                "labelled_km2": self.labelled_km2(part),
+                "pixels": dict(zip(legend.names, self.class_pixels(part, len(legend)).tolist(), strict=True)),
+            }
+            for part in PARTS
+        }
+
+    def meaning(self, part: str) -> str:
+        """What the ground of a part was for."""
+        return {"train": "learned from", "validation": "training stopped by it"}.get(part, "not trained on, judged once at the end")
+
+    def on(self, part: str) -> str:
+        """Where the figures of a part come from, as a model card says it."""
+        names, area = ", ".join(scene.scene.name for scene in self.scenes), sum(self.labelled_km2(one) for one in PARTS if one == part)
+        return f"{part} blocks of {names}, {area:.4g} km² labelled, not trained on"
+
+    def held_out(self) -> GeoDataFrame:
+        """The blocks that were not learned from; see `BlockSplit.held_out`."""
+        return self.split.held_out()
 
     def class_pixels(self, part: Part, classes: int) -> NDArray[np.int64]:
         """(class,) labelled pixels on the ground of a part."""
@@ -140,12 +200,16 @@ def load_scenes(
     legend: Legend,
     class_column: str | None,
     hold_mb: float,
+    shrink_m: float = 0.0,
 ) -> list[LabelledScene]:
-    """The scenes with their labels, in memory as long as these `hold_mb` megabytes last; SceneError where pixel sizes differ too much."""
+    """The scenes with their labels, in memory as long as these `hold_mb` megabytes last; SceneError where pixel sizes differ too much.
+
+    `shrink_m` is taken from the edges of label polygons.
+    """
     loaded: list[LabelledScene] = []
     left = hold_mb
     for scene, path in zip(scenes, labels, strict=True):
-        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left))
+        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left, shrink_m=shrink_m))
         if loaded[-1].held is not None:
             left -= loaded[-1].held.values.nbytes / 1e6
     sizes = [mean_pixel_size_m(scene) for scene in loaded]

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,16 +15,17 @@ import shapely
 from pydantic import JsonValue
 
 from geoseg.confusion import Confusion
-from geoseg.data.splits import PARTS, Part
 from geoseg.errors import InputError, OutputError, PackageError
 from geoseg.io.atomic import atomic
 from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
 from geoseg.preprocess.prepare import Preparation
-from geoseg.recipes._ground import Ground, mean_pixel_size_m, software_versions, trained_bbox
+from geoseg.recipes._ground import JudgedGround, mean_pixel_size_m, software_versions, trained_bbox
 
 REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
+PICTURE = "held_out.png"
+"""Patches that were held out, with truth and guess."""
 _SETTINGS = "settings.json"
 _SIZE_RANGE = (0.7, 1.5)
 """Pixel sizes for which a network is offered, as shares of the one it was trained at."""
@@ -75,12 +76,16 @@ class Trained:
     model: Model
     legend: Legend
     preparation: Preparation
-    ground: Ground
-    confusions: Mapping[Part, Confusion]
-    """On the ground that was held out."""
+    ground: JudgedGround
+    confusions: Mapping[Any, Confusion]
+    """On the ground that was held out, by part; the last one is that of the figures on the model card."""
     seconds: float
     facts: Mapping[str, JsonValue]
-    """What else the report says of the learning, such as `epochs`."""
+    """What else the report says of the learning, such as `epochs`, and whole sentences as `notes`."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    """File name → PNG, shown in the report."""
+    spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Class → least and greatest IoU, where the figures come from several folds."""
 
 
 def training_folder(out: str | Path) -> Path:
@@ -120,6 +125,7 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
         REPORT: (json.dumps(stated, indent=2) + "\n").encode(),
         REPORT_TEXT: text.encode(),
         HELD_OUT: (_held_out(trained) + "\n").encode(),
+        **trained.pictures,
     }
     for name, data in others.items():
         with atomic(folder / name) as part:
@@ -134,23 +140,14 @@ def _stated(settings: PackageSettings) -> str:
 
 def _report(trained: Trained) -> dict[str, Any]:
     """Plain data; a measure without a denominator is None."""
-    ground, classes = trained.ground, len(trained.legend)
-    pixel_m = mean_pixel_size_m(ground.scenes[0])
     return {
-        "scenes": [scene.scene.name for scene in ground.scenes],
+        "scenes": [scene.scene.name for scene in trained.ground.scenes],
         "settings": trained.settings.model_dump(mode="json"),
         "seconds": round(trained.seconds, 1),
         **trained.facts,
         **trained.model.facts,
-        "guard_m": round(ground.split.guard * pixel_m, 2),
-        "ground": {
-            part: {
-                "blocks": sum(int((places == PARTS.index(part)).sum()) for places in ground.split.parts),
-                "labelled_km2": ground.labelled_km2(part),
-                "pixels": dict(zip(trained.legend.names, ground.class_pixels(part, classes).tolist(), strict=True)),
-            }
-            for part in PARTS
-        },
+        "shared_out": trained.ground.shared_out,
+        "ground": trained.ground.stated(trained.legend),
         "measures": {
             part: {
                 "mean_iou": _plain(confusion.mean_iou),
@@ -168,11 +165,11 @@ def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
     """The report as a person reads it."""
     lines = [f"# Training of {trained.settings.title or trained.settings.name or 'a model'}", ""]
     lines.append(_effort(stated))
-    lines.append(f"Labels: {trained.settings.label_source}. Ground of two parts is at least {stated['guard_m']:g} m apart.")
-    meaning = {"validation": "training stopped by it", "test": "not trained on, judged once at the end"}
+    lines += stated.get("notes", [])
+    lines.append(f"Labels: {trained.settings.label_source}. {stated['shared_out']}")
     for part, measures in stated["measures"].items():
         area = stated["ground"][part]["labelled_km2"]
-        lines += ["", f"## {part.capitalize()} blocks: {area:.4g} km² labelled, {meaning[part]}", ""]
+        lines += ["", f"## {part.capitalize()}: {area:.4g} km² labelled, {trained.ground.meaning(part)}", ""]
         lines += ["| class | " + " | ".join(_MEASURES) + " | pixels |", "|---" * (len(_MEASURES) + 2) + "|"]
         for name, row in measures["classes"].items():
             cells = [f"{row[key]:.4f}" if row[key] is not None else "–" for key in _MEASURES]
@@ -181,9 +178,13 @@ def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
             f"\nMean IoU {_shown(measures['mean_iou'])}, accuracy {_shown(measures['accuracy'])}; rows of the confusion are the truth:"
         )
         lines.append(f"`{measures['confusion']}`")
+    if trained.spread:
+        ranges = ", ".join(f"{name} {least:.4f} to {greatest:.4f}" for name, (least, greatest) in trained.spread.items())
+        lines.append(f"\nIoU of the single folds, least to greatest: {ranges}.")
     if parity := stated.get("onnx_parity"):
         difference, agreement = parity["largest_difference"], parity["agreement"]
         lines.append(f"\nONNX against what has learned: largest difference of a score {difference:.1e}, same class on {agreement:.4%}.")
+    lines += [f"\n![image, truth and prediction of ground that was held out]({name})" for name in trained.pictures]
     return "\n".join(lines) + "\n"
 
 
@@ -191,9 +192,11 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     settings, scenes = trained.settings, trained.ground.scenes
     name = settings.name or _name_of(Path(out))
     pixel_m = float(f"{mean_pixel_size_m(scenes[0]):.3g}")
-    test = stated["measures"]["test"]
-    on = f"test blocks of {', '.join(stated['scenes'])}, {stated['ground']['test']['labelled_km2']:.4g} km² labelled, not trained on"
-    values = {f"IoU of {label}": row["iou"] for label, row in test["classes"].items()} | {"mean IoU": test["mean_iou"]}
+    part = list(trained.confusions)[-1]
+    measured, on = stated["measures"][part], trained.ground.on(part)
+    values = {f"IoU of {label}": row["iou"] for label, row in measured["classes"].items()} | {"mean IoU": measured["mean_iou"]}
+    for label, (least, greatest) in trained.spread.items():
+        values |= {f"IoU of {label}, least of the folds": least, f"IoU of {label}, greatest of the folds": greatest}
     figures = tuple(Figure(name=what, value=value, on=on, by=settings.label_source) for what, value in values.items() if value is not None)
     times = [scene.scene.time for scene in scenes if scene.scene.time is not None]
     aware = sorted(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)
@@ -230,13 +233,12 @@ def _effort(stated: Mapping[str, Any]) -> str:
 
 def _in_short(stated: Mapping[str, Any]) -> dict[str, JsonValue]:
     """What the model card says of the training; report.json has all of it."""
-    ground, settings = stated["ground"], stated["settings"]
-    areas = {part: f"{row['labelled_km2']:.4g} km² in {row['blocks']} blocks" for part, row in ground.items()}
+    settings = stated["settings"]
+    areas = {part: f"{row['labelled_km2']:.4g} km²" for part, row in stated["ground"].items()}
     short = {
         "scenes": ", ".join(stated["scenes"]),
-        "trained_on": areas["train"],
-        "stopped_by": areas["validation"],
-        "judged_on": f"{areas['test']}, at least {stated['guard_m']:g} m from the others",
+        "labelled": ", ".join(f"{part} {area}" for part, area in areas.items()),
+        "shared_out": stated["shared_out"],
         "seconds": stated["seconds"],
         **{key: stated[key] for key in _COUNTED if key in stated},
         **{key: settings[key] for key in ("seed", "loss") if key in settings},
@@ -248,7 +250,7 @@ def _in_short(stated: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 def _held_out(trained: Trained) -> str:
     """The held-out blocks as GeoJSON (EPSG:4326), `scene` by name."""
-    frame = trained.ground.split.held_out()
+    frame = trained.ground.held_out()
     frame.geometry = shapely.transform(frame.geometry.to_numpy(), lambda degrees: degrees.round(_DEGREE_DIGITS))
     frame["scene"] = [trained.ground.scenes[scene].scene.name for scene in frame["scene"]]
     text: str = frame.to_json(drop_id=True)

@@ -28,21 +28,30 @@ _LARGER, _LARGEST = 4, 1024
 """How much larger the tiles of a map are than those of training, and their largest edge: seams get fainter, memory grows."""
 
 
-def training_loader(patches: TrainingPatches, *, draws: int, batch: int, workers: int) -> DataLoader[Any]:
-    """Batches of `image` (batch, channel, row, col) and `labels` (batch, row, col); `draws` patches in each epoch, never the same."""
+def training_loader(patches: TrainingPatches, *, draws: int, batch: int, workers: int, rank: int = 0, world: int = 1) -> DataLoader[Any]:
+    """Batches of `image` (batch, channel, row, col) and `labels` (batch, row, col); `draws` patches in each epoch, never the same.
+
+    `rank` is this process among `world` that learn together, each from its own share of an epoch.
+    """
     dataset: Any = patches  # has what a torch Dataset needs, but is none: geoseg.data knows nothing of torch
-    return DataLoader(dataset, batch_size=batch, sampler=EpochSampler(draws), drop_last=draws >= batch, **_workers(workers))
+    sampler = EpochSampler(draws, rank=rank, world=world)
+    return DataLoader(dataset, batch_size=batch, sampler=sampler, drop_last=len(sampler) >= batch, **_workers(workers))
 
 
 def grid_loader(ground: Ground, part: Part, preparation: Preparation, *, tile: int, batch: int, workers: int) -> DataLoader[Any]:
     """Batches that cover a part of the ground once; a pixel's label stands in one patch only, an eighth of a tile from its edge."""
+    patches: Any = grid_patches(ground, part, preparation, tile=tile)  # no torch Dataset, as above
+    return DataLoader(patches, batch_size=batch, **_workers(workers))
+
+
+def grid_patches(ground: Ground, part: Part, preparation: Preparation, *, tile: int) -> GridPatches:
+    """The patches of `grid_loader`, one by one."""
     windows = [
         (scene, window, core)
         for scene, (loaded, mask) in enumerate(zip(ground.scenes, ground.masks[part], strict=True))
         for window, core in grid_windows(mask & (loaded.labels != UNLABELLED), tile=tile, margin=tile // 8)
     ]
-    patches: Any = GridPatches(ground.scenes, ground.masks[part], preparation, windows)  # no torch Dataset, as above
-    return DataLoader(patches, batch_size=batch, **_workers(workers))
+    return GridPatches(ground.scenes, ground.masks[part], preparation, windows)
 
 
 def count_batch(logits: torch.Tensor, labels: torch.Tensor, legend: Legend) -> Confusion:
@@ -60,6 +69,16 @@ def judge(network: Segmenter, batches: DataLoader[Any], legend: Legend) -> Confu
         for batch in batches:
             total += count_batch(network(batch["image"].to(device))[DEFAULT_OUTPUT], batch["labels"], legend)
     return total
+
+
+def guess(network: Segmenter, images: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(batch, row, col) class indices for images (batch, channel, row, col), in evaluation mode."""
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(images).to(device))[DEFAULT_OUTPUT]
+    found: NDArray[np.int64] = logits.argmax(dim=1).cpu().numpy()
+    return found
 
 
 def _workers(count: int) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""What can be said of a supervised training, checked when it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue
+
+from geoseg.data.augment import Jitter
+from geoseg.legend import LegendClass
+from geoseg.preprocess.calendars import Calendar
+from geoseg.preprocess.prepare import Despeckle
+from geoseg.preprocess.terrain_correction import TerrainCorrection
+from geoseg.settings import Settings as _Settings
+
+Schedule = Literal["one_cycle", "cosine", "poly"]
+Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(str)]
+"""Of the numbers that a network is trained in; a bare 32 in YAML is meant too."""
+
+
+class Settings(_Settings):
+    """What can be said of a training; every field has a value that works."""
+
+    name: str = Field(default="", pattern=r"^([a-z][a-z0-9._-]{1,98}[a-z0-9])?$")
+    """Name of the package; empty takes the name of its folder."""
+    title: str = ""
+    """One line for people; empty takes the name."""
+    description: str = ""
+    """What the model maps, from what, and what it is not good for."""
+    licence: str = Field(default="other", pattern=r"^[\w.+-]+$")
+    """SPDX identifier of the licence of the weights."""
+    label_source: str = "labels given by the user"
+    """Who or what made the labels; stands on the model card beside every figure."""
+
+    bands: tuple[str, ...] = ()
+    """Bands by role, in the order of the network's channels; empty takes all that the first scene has, but nothing of a `--dem`."""
+    indices: tuple[str, ...] = ()
+    """Spectral indices by spyndex's name, as further channels after the bands."""
+    calendar: Calendar | None = None
+    """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
+    keep_indices_raw: bool = True
+    """Leave indices as they are (they lie between -1 and 1); False normalises them as the bands."""
+    terrain_correction: TerrainCorrection | None = None
+    """`c` makes flat ground of slopes, in bands of reflectance, of scenes that are opened with a terrain model; None leaves them."""
+    despeckle: Despeckle | None = None
+    """`lee`, or `{method: lee, size: 5, looks: 4.4}`: the filter against speckle, in radar bands; None leaves them as they are."""
+    classes: tuple[LegendClass, ...] = ()
+    """The legend; empty takes the classes that the labels hold."""
+    class_column: str | None = None
+    """Column of label polygons that holds the class; None looks for the usual names."""
+    shrink_labels_m: float = Field(default=0.0, ge=0)
+    """Metres that are taken from the edges of label polygons, where pixels are mixed."""
+
+    family: str = "smp.Unet"
+    encoder: str = "tu-mobilenetv3_small_050"
+    encoder_weights: str | None = None
+    """None starts from random weights. A name, such as `imagenet`, downloads published ones; a file that ends in .safetensors holds
+    those of this encoder for red, green and blue. Either is adapted to the bands by their roles."""
+    network: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further options of the network, such as `decoder_channels`."""
+    detail: int = Field(default=32, ge=0)
+    """Features of each single pixel beside the network, whose encoder halves the image at once (`smp.` families); 0 leaves them out."""
+
+    tile: int | None = Field(default=None, ge=32)
+    """Edge of the windows in pixels; None takes three quarters of `block`, at most 256."""
+    map_tile: int | None = Field(default=None, ge=32)
+    """Edge of the tiles when mapping. None takes four times `tile`, at most 1024, which leaves fewer and fainter seams, where the network
+    looks at a pixel's surroundings only; one with means over the whole tile, as in squeeze-and-excitation, keeps those of training."""
+    block: int | None = Field(default=None, ge=32)
+    """Edge in pixels of the blocks that are trained on or held out as a whole, at least `tile`; None takes the largest, up to 512, of
+    which twenty hold labels."""
+    guard: int = Field(default=16, ge=0)
+    """Pixels between ground of two parts, at least."""
+    validation: float = Field(default=0.15, gt=0, lt=0.5)
+    test: float = Field(default=0.15, gt=0, lt=0.5)
+    """Shares of the labelled blocks to stop by, and to be judged on."""
+
+    batch: int = Field(default=8, ge=2)
+    epochs: int = Field(default=50, ge=1)
+    draws: int = Field(default=200, ge=2)
+    """Windows in an epoch."""
+    patience: int = Field(default=10, ge=1)
+    """Epochs without a better mean IoU on the validation blocks after which training stops."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = 2e-3
+    """The greatest that the schedule reaches; `auto` measures it first, in a test of at most a hundred steps."""
+    schedule: Schedule = "one_cycle"
+    """How the learning rate falls after it has warmed up; see `geoseg.recipes._schedule`."""
+    warm_up: float = Field(default=0.2, gt=0, lt=1)
+    """Share of all steps in which the learning rate rises."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """What the mean of the weights keeps of itself in each step, such as 0.98; validated and written is then the mean."""
+    precision: Precision = "32"
+    """`bf16-mixed` and `16-mixed` are for devices that compute in them."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients make one step."""
+    loss: str = "cross_entropy_dice"
+    """Names of `geoseg.models.losses`, several of them joined by `_` for their mean."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a label that cross entropy spreads over all classes."""
+    class_weights: Literal["balanced", "none"] = "balanced"
+    """`balanced` weighs a class by one over the root of its share."""
+    rare: float = Field(default=0.5, ge=0, le=1)
+    """Share of windows drawn around a class that is drawn evenly among the classes."""
+    jitter: Jitter = Jitter(gain=0.1, band_gain=0.03, haze=0.02, noise=0.002)
+    """How the light is altered before indices are taken; only bands in reflectance."""
+
+    seed: int = 0
+    workers: int = Field(default=0, ge=0)
+    """Processes that read windows; 0 reads in the training process."""
+    hold_mb: float = 1024
+    """Megabytes of scenes that are kept in memory; the others are read window by window."""
+    pictures: int = Field(default=4, ge=0)
+    """Patches that were held out, shown in the report with truth and prediction."""

@@ -1,0 +1,180 @@
+"""Labelled scenes as batches, for Lightning: what the recipe `supervised` trains on, and for trainers of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
+from geoseg.data.samplers import TileSampler
+from geoseg.data.splits import Part, fitting_block, split_blocks
+from geoseg.data.windows import UNLABELLED
+from geoseg.errors import InputError
+from geoseg.legend import Legend
+from geoseg.preprocess.normalise import fit_preparation
+from geoseg.preprocess.prepare import Preparation
+from geoseg.recipes import _ground as given
+from geoseg.recipes import _training as shared
+from geoseg.recipes._settings import Settings
+from geoseg.scene import Scene
+from geoseg.scenes.open_scene import open_scene
+from geoseg.settings import parse
+from geoseg.stacks.series import one_date, series_preparation
+
+STRIDE = 32
+"""Pixels of which a window has a multiple, where nobody says how many: the coarsest step of most networks."""
+_LARGEST_TILE = 256
+
+
+class ScenesDataModule(lightning.LightningDataModule):
+    """Scenes where they lie, with their labels: divided into blocks, prepared as for mapping, drawn as windows.
+
+    Batches are dicts of `image` (batch, channel, row, col), float32, normalised, 0 where not valid, and `labels` (batch, row, col),
+    int64, -1 where nothing is known. Under DDP each process draws its own share of every epoch, so give the Trainer
+    `use_distributed_sampler=False`; each judges all of the held-out ground, so that all come to the same figure.
+    """
+
+    legend: Legend
+    """The classes, in the order of their indices; known after `look`, as what follows."""
+    plan: Preparation
+    """What the network receives, its statistics not measured yet."""
+    ground: given.Ground
+    """The scenes, and which part of them is which; known after `setup`, as what follows."""
+    preparation: Preparation
+    """With the statistics of the training ground."""
+    tile: int
+    """Edge of the windows in pixels."""
+
+    def __init__(
+        self,
+        scenes: Sequence[Any],
+        labels: Sequence[str | Path],
+        settings: dict[str, Any] | Settings | None = None,
+        *,
+        opening: dict[str, Any] | None = None,
+        alter: Alter | None = None,
+    ) -> None:
+        """`scenes` are Scenes, or what `open_scene` opens, with its options in `opening`, such as `sensor`; `labels` one file for
+        each scene, or one for all.
+
+        `settings` are those of `geoseg train`; what concerns the network or its training is not looked at here. `alter` replaces
+        their jitter, see `geoseg.data.patches.Alter`. Raises InputError for what does not go together; nothing is read yet.
+        """
+        super().__init__()
+        self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
+        if not scenes or len(labels) not in (1, len(scenes)):
+            raise InputError(f"{len(scenes)} scenes and {len(labels)} label files; give one label file for each scene, or one for all")
+        tile, block = self.settings.tile, self.settings.block
+        if tile is not None and block is not None and block < tile:
+            raise InputError(f"blocks of {block} pixels are smaller than a tile of {tile}; no window has room in one")
+        if self.settings.calendar is not None and self.settings.terrain_correction is not None:
+            raise InputError("a series is not corrected for terrain; leave out terrain_correction or calendar")
+        self.sources, self.opening, self.alter = list(scenes), dict(opening or {}), alter
+        self.labels = [str(path) for path in (list(labels) * len(scenes) if len(labels) == 1 else labels)]
+        self.scenes: list[Scene] = []
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image's planes, in order."""
+        return tuple(channel.name for channel in self.plan.channels)
+
+    def look(self) -> None:
+        """Open the scenes and the labels' legends, without reading pixels: afterwards classes and channels are known."""
+        if self.scenes:
+            return
+        scenes = [source if isinstance(source, Scene) else open_scene(source, **self.opening) for source in self.sources]
+        wanted = self.settings
+        self.legend = Legend(wanted.classes) if wanted.classes else given.common_legend(self.labels, wanted.class_column)
+        if wanted.calendar is None:
+            self.plan = given.plan_preparation(scenes[0], wanted.bands, wanted.indices, wanted.terrain_correction, wanted.despeckle)
+        else:
+            plain = given.plan_preparation(one_date(scenes[0]), wanted.bands, wanted.indices, despeckle=wanted.despeckle)
+            self.plan = series_preparation(scenes[0], wanted.calendar, plain)
+        self.scenes = scenes
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the labels, divide the ground, measure the statistics of its training part; once, whatever the stage."""
+        if hasattr(self, "preparation"):
+            return
+        self.look()
+        wanted, generator = self.settings, np.random.default_rng(self.settings.seed)
+        scenes = given.load_scenes(
+            self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.shrink_labels_m
+        )
+        block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or STRIDE)
+        self.tile = wanted.tile or min(_LARGEST_TILE, max(STRIDE, block * 3 // 4 // STRIDE * STRIDE))
+        self.ground = self._divide(scenes, block, generator)
+        mine = self.ground.masks["train"]
+        statistics = ground_statistics(self.ground.scenes, mine, self.plan)
+        known = [scene.labels for scene in self.ground.scenes]
+        self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare, generator=generator)
+        self.preparation = fit_preparation(self.plan, statistics, keep_indices_raw=wanted.keep_indices_raw)
+
+    def class_weights(self) -> NDArray[np.float32] | None:
+        """(class,) weights against rarity on the training ground; None where the settings ask for none."""
+        if self.settings.class_weights == "none":
+            return None
+        return given.balance(self.ground.class_pixels("train", len(self.legend)))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Windows drawn at random on the training ground, each epoch others, the same in every run."""
+        wanted = self.settings
+        patches = TrainingPatches(
+            self.ground.scenes,
+            self.ground.masks["train"],
+            self.preparation,
+            self._sampler,
+            wanted.seed,
+            self.alter or wanted.jitter,
+        )
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return shared.training_loader(patches, draws=wanted.draws, batch=wanted.batch, workers=wanted.workers, rank=rank, world=world)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation ground, once."""
+        return self.grid("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test ground, once."""
+        return self.grid("test")
+
+    def grid(self, part: Part) -> DataLoader[Any]:
+        """Batches that cover the labelled ground of a part once."""
+        wanted = self.settings
+        return shared.grid_loader(self.ground, part, self.preparation, tile=self.tile, batch=wanted.batch, workers=wanted.workers)
+
+    def examples(self, part: Part, count: int) -> list[dict[str, NDArray[Any]]]:
+        """Up to `count` patches of a part to look at: those with the most classes, of equals those with the most labels.
+
+        Cut to what they are judged on, without the margin around it.
+        """
+        margin = self.tile // 8
+        patches = shared.grid_patches(self.ground, part, self.preparation, tile=self.tile)
+        ranked = []
+        for place, (scene, _, core) in enumerate(patches.windows):
+            mine = self.ground.masks[part][scene][core.slices]
+            known = self.ground.scenes[scene].labels[core.slices][mine]
+            known = known[known != UNLABELLED]
+            ranked.append((-len(np.unique(known)), -known.size, place))
+        kept = (slice(margin, self.tile - margin),) * 2
+        return [{name: planes[..., *kept] for name, planes in patches[place].items()} for *_, place in sorted(ranked)[:count]]
+
+    def _divide(self, scenes: Sequence[LabelledScene], block: int, generator: np.random.Generator) -> given.Ground:
+        """The scenes' blocks, some of them held out."""
+        split = split_blocks(
+            [scene.geobox for scene in scenes],
+            [scene.labels for scene in scenes],
+            len(self.legend),
+            block=block,
+            guard=self.settings.guard,
+            validation=self.settings.validation,
+            test=self.settings.test,
+            generator=generator,
+        )
+        return given.Ground.of(scenes, split)

@@ -1,0 +1,150 @@
+"""What learns in the recipe `supervised`, as a LightningModule that any Trainer can drive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from pydantic import JsonValue
+
+from geoseg.confusion import Confusion
+from geoseg.errors import InputError
+from geoseg.legend import Legend
+from geoseg.models.description import DEFAULT_OUTPUT
+from geoseg.models.losses import get_loss
+from geoseg.models.segmenter import Segmenter, build_network
+from geoseg.models.stems import load_encoder
+from geoseg.recipes import _training as shared
+from geoseg.recipes._schedule import make_schedule
+from geoseg.recipes._settings import Settings
+from geoseg.settings import parse
+
+_RATE = 2e-3
+"""Where the settings leave the learning rate to a test, and none was made."""
+
+
+class SupervisedSegmentation(lightning.LightningModule):
+    """A network, its loss, and the pooled confusion by which training stops (`val_miou`).
+
+    Batches are dicts of `image` (batch, channel, row, col) and `labels` (batch, row, col) with -1 where nothing is known, as
+    `ScenesDataModule` gives them.
+    """
+
+    class_weights: torch.Tensor | None
+    """(class,) weights in the loss; None weighs all classes alike."""
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        channels: Sequence[str],
+        settings: dict[str, Any] | Settings | None = None,
+        *,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        """`classes` and `channels` by name, in order; `settings` are those of `geoseg train`, and what concerns data is not looked at.
+
+        Raises InputError and PackageError for what cannot be built.
+        """
+        super().__init__()
+        self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
+        self.legend = Legend.from_names(list(classes))
+        self.architecture: dict[str, JsonValue] = {
+            "family": self.settings.family,
+            "encoder": self.settings.encoder,
+            "in_channels": len(channels),
+            "classes": len(classes),
+            **({"detail": self.settings.detail} if self.settings.family.startswith("smp.") and self.settings.detail else {}),
+            **self.settings.network,
+        }
+        self.network: Segmenter = build_network(self.architecture)
+        self.stem = ""
+        """How published weights were adapted to the channels, in a sentence; empty where there are none."""
+        if self.settings.encoder_weights is not None:
+            self.stem = load_encoder(self.network, self.architecture, channels, self.settings.encoder_weights)
+        self.loss = get_loss(self.settings.loss, label_smoothing=self.settings.label_smoothing)
+        self.learning_rate = _RATE if self.settings.learning_rate == "auto" else self.settings.learning_rate
+        """The greatest of the schedule; what Lightning's Tuner sets."""
+        if class_weights is not None and (len(class_weights) != len(classes) or min(class_weights) < 0 or max(class_weights) == 0):
+            raise InputError(
+                f"class weights {list(class_weights)}; expected a number of 0 or more for each of {', '.join(classes)}, not all of them 0"
+            )
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.counted = Confusion.empty(self.legend)
+        """Of the pass over the validation ground that is running or was the last."""
+        self.save_hyperparameters(
+            {
+                "classes": list(classes),
+                "channels": list(channels),
+                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None},
+                "class_weights": None if class_weights is None else list(class_weights),
+            }
+        )  # with which a checkpoint is opened again; it holds all weights, so that nothing is to be fetched for it
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, class, row, col) of images (batch, channel, row, col)."""
+        return self.network(image)[DEFAULT_OUTPUT]  # type: ignore[no-any-return]  # torch types every call as Any
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of one batch; InputError where it is no number, since nothing could be learned any more."""
+        logits = self(batch["image"])
+        loss: torch.Tensor = self.loss(logits, batch["labels"], self.class_weights)
+        if not torch.isfinite(loss):
+            raise InputError(self._broken(f"the loss is {loss.item():g} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}"))
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))
+        return loss
+
+    def on_train_batch_start(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """What a network draws at random, as dropout does, depends on its place in the training alone: so this can be taken up again."""
+        place = np.random.SeedSequence((self.settings.seed, self.current_epoch, batch_idx, self.global_rank))
+        torch.manual_seed(int(place.generate_state(1)[0]))
+
+    def on_validation_start(self) -> None:
+        """Refuse to judge a network that is broken, before a checkpoint is made of it; all processes judge with the same statistics."""
+        if not all(torch.isfinite(tensor).all() for tensor in self.parameters()):
+            raise InputError(self._broken(f"weights are not finite after the last batch of epoch {self.current_epoch + 1}"))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start to count anew."""
+        self.counted = Confusion.empty(self.legend)
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Count truth against guess, in evaluation mode; measures are taken of the sum, never averaged over batches."""
+        self.counted += shared.count_batch(self(batch["image"]), batch["labels"], self.legend)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the pooled measures of the validation ground."""
+        self.log("val_miou", self.counted.mean_iou, prog_bar=True)
+        for name, figures in self.counted.figures().items():
+            self.log(f"val_iou_{name}", figures["iou"])
+
+    def on_test_epoch_start(self) -> None:
+        """Start to count anew."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Count as in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the pooled measures of the test ground."""
+        self.log("test_miou", self.counted.mean_iou)
+        for name, figures in self.counted.figures().items():
+            self.log(f"test_iou_{name}", figures["iou"])
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (Loshchilov & Hutter, 2019), its rate rising and falling over all steps that are planned."""
+        wanted, steps = self.settings, int(self.trainer.estimated_stepping_batches)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=wanted.weight_decay)
+        schedule = make_schedule(optimizer, wanted.schedule, rate=self.learning_rate, steps=steps, warm_up=wanted.warm_up)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _broken(self, what: str) -> str:
+        cure = "take a lower learning_rate" + ("" if self.settings.precision == "32" else " or precision: 32")
+        return f"{what}, at a learning rate of up to {self.learning_rate:.2g}; {cure}, and look for values of the scene that cannot be"
