@@ -59,8 +59,8 @@ def learn_with(name: str, settings: Mapping[str, Any], said_in: str, ground: Gro
 
     if (recipe := RECIPES.get(name)) is None:
         raise InputError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
-    for module in recipe.needs:
-        require(module, extra=recipe.extra)
+    for needed in recipe.needs:
+        require(needed, extra=recipe.extra)
     module = import_module(f"geoseg.recipes.{name}")
     words = parse(module.Settings, dict(settings), source=said_in)
     if resume and not recipe.stops:
