@@ -111,6 +111,8 @@ def settings_for(seed: int) -> Settings:
         classes=LEGEND.classes,
         encoder="tu-resnet10t",
         network={"encoder_depth": 3, "decoder_channels": [32, 16, 12]},
+        detail=0,
+        ema=None,
         tile=128,
         map_tile=512,
         block=256,

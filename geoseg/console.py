@@ -202,6 +202,10 @@ def print_evaluation(made: Evaluation, files: Mapping[str, Path], *, as_json: bo
     if facts["boundaries"] is not None:
         edges = ", ".join(f"{name} {row['iou']:.3f}" for name, row in facts["boundaries"]["per_class"].items() if row["iou"] is not None)
         console.print(f"Boundary IoU within {facts['boundaries']['distance_m']:g} m: {edges}", markup=False)
+    for name, one in facts["objects"].items():
+        f1 = "-" if one["f1"] is None else f"{one['f1']:.3f}"
+        counts = f"{one['matched']} of {one['labelled']} found, {one['mapped']} on the map"
+        console.print(f"objects of {name}: F1 {f1} ({counts})", markup=False)
     if facts["calibration"] is not None:
         console.print(f"expected calibration error of the scores: {facts['calibration']['expected_calibration_error']:.3f}", markup=False)
     for what, path in files.items():

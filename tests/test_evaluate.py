@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from command_line import refusal
+from command_line import refusal, write
 from map_files import LEGEND, NODATA, write_map
 from shapely.geometry import box
 
@@ -172,3 +172,103 @@ def test_a_region_column_that_is_not_there_is_named(tmp_path):
         evaluate([write_map(tmp_path / "a", MAP)], [write_labels(tmp_path / "truth.tif")], regions=areas, region_column="county")
     with pytest.raises(LabelError, match="no pixel of the maps has both"):
         evaluate([write_map(tmp_path / "b", np.full_like(MAP, NODATA))], [write_labels(tmp_path / "t.tif")])
+
+
+def test_names_of_a_label_raster_go_before_its_codes(tmp_path):
+    mapped = write_map(tmp_path / "a", MAP)
+    other = np.array([5, 2, 9], np.uint8)[TRUTH]  # other codes for the same classes; 2 is another class's own
+    labels = write_labels(tmp_path / "truth.tif", other)
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(CLASS_NAMES=json.dumps({"5": LEGEND.names[0].upper(), "2": LEGEND.names[1], "9": LEGEND.names[2]}))
+    expected = evaluate([mapped], [write_labels(tmp_path / "plain.tif")])
+    assert evaluate([mapped], [labels]).confusion == expected.confusion
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(CLASS_NAMES=json.dumps({"5": "no data", "2": LEGEND.names[1], "9": LEGEND.names[2]}))
+    assert evaluate([mapped], [labels]).confusion.total == (TRUTH != 0).sum()
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(CLASS_NAMES=json.dumps({"5": "swamp"}))
+    with pytest.raises(LabelError, match=r"swamp \(5\)"):
+        evaluate([mapped], [labels])
+
+
+# A package and scenes
+
+
+def test_a_package_is_evaluated_on_the_maps_that_it_makes(geoseg, tmp_path):
+    scene = write(tmp_path / "scene.tif", roles=("red",), side=60)
+    with rasterio.open(scene) as file:
+        values, grid = file.read(1), file.transform
+    truth = np.where(values > 120, 1, 0).astype(np.uint8)
+    truth[:10] = 255
+    with rasterio.open(
+        tmp_path / "truth.tif",
+        "w",
+        driver="GTiff",
+        height=60,
+        width=60,
+        count=1,
+        dtype="uint8",
+        nodata=255,
+        crs="EPSG:32632",
+        transform=grid,
+    ) as file:
+        file.write(truth, 1)
+    words = ("--labels", tmp_path / "truth.tif", "-o", tmp_path / "report", "--keep-maps", tmp_path / "maps")
+    ran = geoseg("evaluate", tmp_path / "model", scene, *words)
+    assert ran.code == 0, ran.err
+    facts = json.loads((tmp_path / "report" / "report.json").read_text())
+    expected = [[((truth == t) & ((values > 100) == m)).sum() for m in (0, 1)] for t in (0, 1)]
+    assert facts["matrix"] == np.array(expected).tolist()
+    again = geoseg("evaluate", next((tmp_path / "maps").iterdir()), "--labels", tmp_path / "truth.tif", "-o", tmp_path / "again")
+    assert again.code == 0
+    assert json.loads((tmp_path / "again" / "report.json").read_text())["matrix"] == facts["matrix"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("model",), "name the scenes"),
+        (("map.tif", "--sensor", "sentinel-2-l2a"), "is no model package"),
+        (("model", "scene.tif", "--keep-maps", "."), "there already"),
+        (("map.tif", "--objects", "wter"), "did you mean"),
+    ],
+)
+def test_what_is_no_package_and_no_map_is_one_sentence(geoseg, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "scene.tif", roles=("red",), side=60)
+    write_map(tmp_path / "map", MAP)
+    write_labels(tmp_path / "truth.tif")
+    (folder,) = [path for path in (tmp_path / "map").iterdir() if path.name.endswith("classes.tif")][:1]
+    words = tuple(str(folder) if word == "map.tif" else word for word in words)
+    assert told in refusal(geoseg, tmp_path, "evaluate", *words, "--labels", "truth.tif", "-o", "report")
+
+
+# Objects
+
+
+def objects(tmp_path, mapped, labels):
+    made = evaluate([write_map(tmp_path / "a", mapped)], [labels], objects=["water"])
+    return made.objects["water"]
+
+
+def test_objects_are_counted_once_whatever_their_size(tmp_path):
+    truth, mapped = np.ones((40, 50), np.uint8), np.ones((40, 50), np.uint8)
+    truth[2:6, 2:6], truth[10:30, 10:30], truth[35:38, 40:44] = 0, 0, 0
+    mapped[2:6, 2:5], mapped[10:30, 30:50], mapped[35:38, 40:44] = 0, 0, 0  # IoU 0.75, 0, 1
+    score = objects(tmp_path, mapped, write_labels(tmp_path / "truth.tif", truth))
+    assert (score.true, score.mapped, score.matched) == (3, 3, 2)
+    assert score.ious == pytest.approx((0.75, 1.0))
+
+
+def test_buildings_wall_to_wall_are_two_where_the_labels_are_features(tmp_path):
+    mapped = np.ones((40, 50), np.uint8)
+    mapped[10:20, 10:20] = 0
+    mapped[10:20, 20] = 1
+    mapped[10:20, 21:30] = 0
+    shapes = [ground(slice(0, 40), slice(0, 50)), ground(slice(10, 20), slice(10, 20)), ground(slice(10, 20), slice(20, 30))]
+    two = objects(tmp_path, mapped, features(tmp_path / "truth.gpkg", shapes, label=["land", "water", "water"]))
+    assert (two.true, two.mapped, two.matched) == (2, 2, 2)
+    truth = np.ones((40, 50), np.uint8)
+    truth[10:20, 10:30] = 0
+    one = objects(tmp_path / "raster", mapped, write_labels(tmp_path / "truth.tif", truth))
+    assert (one.true, one.mapped) == (1, 2)

@@ -30,7 +30,9 @@ MODULES = {
 }
 
 TORCH_PARTS = ("geoseg.recipes.", "geoseg.backbones.")
+WITHOUT_TORCH = {f"geoseg.recipes.{name}" for name in ("_ground", "_picture", "_results", "_settings", "pixel_forest")}
 TORCH_MODULES = {
+    "geoseg.models.detail",
     "geoseg.models.reach",
     "geoseg.models.segmenter",
     "geoseg.models.losses",
@@ -38,7 +40,6 @@ TORCH_MODULES = {
     "geoseg.models.stems",
     "geoseg.models.export",
     "geoseg.data.torchgeo",
-    "geoseg.data.patches",
 }
 """Where torch may be imported at the top of a file; everything else is the core."""
 
@@ -164,7 +165,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def core_modules() -> list[str]:
-    return [name for name in MODULES if not name.startswith(TORCH_PARTS) and name not in TORCH_MODULES and not name.endswith("__main__")]
+    heavy = {name for name in MODULES if name.startswith(TORCH_PARTS)} - WITHOUT_TORCH | TORCH_MODULES
+    return [name for name in MODULES if name not in heavy and not name.endswith("__main__")]
 
 
 BLOCK_TORCH = """

@@ -208,7 +208,7 @@ def test_weights_that_break_in_the_last_step_of_an_epoch_do_not_become_a_checkpo
 
     monkeypatch.setattr(SupervisedSegmentation, "on_train_batch_end", broken)
     with pytest.raises(InputError, match="weights are not finite after the last batch of epoch 2"):
-        train(ground, tmp_path / "model", {})
+        train(ground, tmp_path / "model", {"ema": None})
     assert checkpoint(tmp_path / "model")["epoch"] == 0
 
 

@@ -28,7 +28,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 BLOCKS = (512, 256, 128, 96, 64, 32)
 """Edges in pixels that `fitting_block` chooses from."""
-ENOUGH = 20
+ENOUGH = 16
 """Blocks with labels, from which on some can be held out and still tell something."""
 _TRIES = 500
 """Random assignments among which the one that shares out the classes most evenly is taken."""

@@ -12,25 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
 
 from geoseg.confusion import Confusion
 from geoseg.errors import InputError, LabelError
 from geoseg.evaluation.boundaries import Boundaries, count_boundaries, halo_rows
 from geoseg.evaluation.calibration import Calibration
+from geoseg.evaluation.guesses import guessed, read_scores
 from geoseg.evaluation.named_areas import NamedAreas, named_areas
+from geoseg.evaluation.objects import count_objects
 from geoseg.ground import pixel_size_m
-from geoseg.io.class_maps import NOT_OBSERVED, UNNAMED, read_class_indices
-from geoseg.io.geotiff import read_raster
 from geoseg.io.labels import Labels
 from geoseg.io.legends import is_a_class
 from geoseg.io.opening import files_kept_open, gdal_env
-from geoseg.io.score_files import ScoreFile, open_scores
+from geoseg.io.score_files import open_scores
 from geoseg.legend import Legend, LegendClass
 from geoseg.maps.counting import strips
 from geoseg.maps.map_results import MapResult, open_all_maps
-from geoseg.sensors import Band
+from geoseg.polygons.objects import LEAST_IOU, ObjectScore
+from geoseg.settings import nearest
 
 Progress = Callable[[int, int], None]
 """Called with the finished pixel rows and all of them."""
@@ -53,6 +52,8 @@ class Counted:
     """Of the scores; None where there are none."""
     boundaries: Boundaries | None = None
     """Edges of the classes; None where they were not compared."""
+    objects: dict[str, ObjectScore] = field(default_factory=dict)
+    """By class, of the classes whose objects were counted."""
     unobserved: int = 0
     """Labelled pixels on which the map has no class."""
 
@@ -84,6 +85,15 @@ class Evaluation:
         return sum(found[1:], found[0]) if found else None
 
     @property
+    def objects(self) -> dict[str, ObjectScore]:
+        """All maps together, by class."""
+        sums: dict[str, ObjectScore] = {}
+        for one in self.maps:
+            for name, score in one.objects.items():
+                sums[name] = sums.get(name, ObjectScore(0, 0, 0)) + score
+        return sums
+
+    @property
     def unobserved(self) -> int:
         """Labelled pixels on which no map has a class."""
         return sum(one.unobserved for one in self.maps)
@@ -109,6 +119,7 @@ class Evaluation:
             "maps": {one.name: figures(one.confusion) for one in self.maps},
             "calibration": None if calibration is None else calibration.facts(),
             "boundaries": None if boundaries is None else boundaries.facts(self.legend.names),
+            "objects": {name: _object_figures(one) for name, one in self.objects.items()},
             "warnings": list(self.warnings),
         }
 
@@ -125,6 +136,12 @@ def figures(counted: Confusion) -> dict[str, Any]:
     }
 
 
+def _object_figures(score: ObjectScore) -> dict[str, Any]:
+    measures = {"f1": score.f1, "precision": score.precision, "recall": score.recall, "mean_iou": score.mean_iou}
+    counts = {"least_iou": LEAST_IOU, "labelled": score.true, "mapped": score.mapped, "matched": score.matched}
+    return counts | {name: _number(value) for name, value in measures.items()}
+
+
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
@@ -137,13 +154,15 @@ def evaluate(
     regions: str | Path | None = None,
     region_column: str | None = None,
     boundary_m: float | None = None,
+    objects: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Compare finished maps with labels, window by window; memory does not grow with the maps' height.
 
     `maps` are folders that `make_map` wrote, or class GeoTIFFs with legends, all of one legend; `labels` is one file for all of them, or
     one for each: polygons, lines or points with a class column, or a raster of the maps' codes. `regions` are polygons that are counted
-    apart, by the text in `region_column`. With `boundary_m`, edges are compared too, within so many metres on the ground.
+    apart, by the text in `region_column`. With `boundary_m`, edges are compared too, within so many metres on the ground. Of the classes
+    `objects`, objects are matched one to one, see `count_objects`; their outlines are held in memory.
 
     Raises InputError where maps and labels do not go together, LabelError where classes are unknown or no label meets a map.
     """
@@ -153,6 +172,8 @@ def evaluate(
     if len(labels) not in (1, len(results)):
         raise InputError(f"{len(labels)} files of labels for {len(results)} maps; give one for all, or one for each in the same order")
     legend = _common_legend(results)
+    if unknown := [name for name in objects if name not in legend.names]:
+        raise InputError(f"objects of {unknown[0]!r} were to be counted; {nearest(unknown[0], legend.names)}")
     opened = [Labels(path, legend, class_column) for path in labels]
     areas = None if regions is None else named_areas(regions, region_column)
     rows, done, counted = sum(result.classes.geobox.shape[0] for result in results), 0, []
@@ -165,6 +186,7 @@ def evaluate(
                 done += height
                 if progress is not None:
                     progress(done, rows)
+            one.objects = {name: count_objects(result, source, legend.names.index(name)) for name in objects}
             counted.append(one)
     made = Evaluation(tuple(counted), tuple(map(str, labels)), legend, tuple(_warnings(results, counted)))
     if made.confusion.total == 0:
@@ -185,7 +207,7 @@ def _count(result: MapResult, labels: Labels, areas: NamedAreas | None, boundary
         core = slice(strip.start - wide.start, strip.stop - wide.start)
         truth, labelled = labels.read(grid[wide])
         if labelled[core].any():
-            guess = _guessed(result, grid[wide], labelled, legend)
+            guess = guessed(result, grid[wide], labelled, legend)
             both = labelled & (guess >= 0)
             if boundary_m is not None:
                 more = count_boundaries(truth, guess, both, len(legend), distance_m=boundary_m, pixel_m=pixel, core=core)
@@ -197,27 +219,10 @@ def _count(result: MapResult, labels: Labels, areas: NamedAreas | None, boundary
                 for name, inside in () if named is None else named.on(here):
                     group[name] = group.get(name, Confusion.empty(legend)) + Confusion.count(truth, guess, legend, counted=both & inside)
             if scores is not None and both.any():
-                kept = Calibration.count(_scores_of(scores, here, guess)[both], (truth == guess)[both])
+                of_class = np.take_along_axis(read_scores(scores, here), np.maximum(guess, 0)[np.newaxis], axis=0)[0]
+                kept = Calibration.count(of_class[both], (truth == guess)[both])
                 counted.calibration = kept if counted.calibration is None else counted.calibration + kept
         yield strip.stop - strip.start
-
-
-def _guessed(result: MapResult, here: GeoBox, labelled: NDArray[np.bool_], legend: Legend) -> NDArray[np.int64]:
-    """(row, col) place in `legend` of what the map says, NOT_OBSERVED where it says nothing."""
-    found = read_class_indices(result.classes, here)
-    if (found[labelled] == UNNAMED).any():
-        raise LabelError(f"{result.path} holds numbers that its legend does not name; name them in a legend beside it")
-    place = {one.code: one.index for one in legend.classes}
-    own = np.array([place.get(one.code, NOT_OBSERVED) for one in result.classes.legend.classes], np.int64)
-    return np.where(found >= 0, own[np.maximum(found, 0)], NOT_OBSERVED)
-
-
-def _scores_of(scores: ScoreFile, here: GeoBox, guess: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(row, col) score of each pixel's class."""
-    bands = {number: Band(f"score{number}", f"score{number}", unit="1") for number in scores.bands}
-    stored = read_raster(scores.path, bands, here, resampling="nearest").values
-    picked = np.take_along_axis(stored, np.maximum(guess, 0)[np.newaxis], axis=0)[0]
-    return np.asarray(np.clip(picked * scores.scale + scores.offset, 0.0, 1.0), np.float64)
 
 
 def _held_out(result: MapResult) -> NamedAreas | None:

@@ -16,6 +16,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluate import Evaluation
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.legend import Legend
+from geoseg.polygons.objects import LEAST_IOU, ObjectScore
 
 NAMES = {"figures": "report.json", "matrix": "confusion.csv", "page": "report.html"}
 _MEASURES = {
@@ -86,6 +87,8 @@ def page(made: Evaluation) -> str:
             sections += [f"<h2>{heading}</h2>", _groups(groups)]
     if (boundaries := made.boundaries) is not None:
         sections += [f"<h2>Edges, within {boundaries.distance_m:g} m</h2>", _edges(boundaries, counted.legend)]
+    if objects := made.objects:
+        sections += [f"<h2>Objects, the same from an IoU of {LEAST_IOU:g}</h2>", _objects(objects)]
     if (calibration := made.calibration) is not None:
         sections += ["<h2>Can scores be taken for probabilities?</h2>", _reliability(calibration)]
     sections.append(f'<p class="note">Labels: {escape(", ".join(made.labels))}</p>')
@@ -125,6 +128,20 @@ def _groups(groups: Mapping[str, Confusion]) -> str:
 def _edges(boundaries: Boundaries, legend: Legend) -> str:
     rows = zip(legend.names, boundaries.iou, boundaries.f1, strict=True)
     return _table(["class", "Boundary IoU", "Boundary F1"], ([escape(name), _figure(iou), _figure(f1)] for name, iou, f1 in rows))
+
+
+def _objects(found: Mapping[str, ObjectScore]) -> str:
+    rows = (
+        [
+            escape(name),
+            f"{one.true:,}",
+            f"{one.mapped:,}",
+            f"{one.matched:,}",
+            *map(_figure, (one.f1, one.precision, one.recall, one.mean_iou)),
+        ]
+        for name, one in found.items()
+    )
+    return _table(["class", "in the labels", "on the map", "the same", "F1", "precision", "recall", "mean IoU of the same"], rows)
 
 
 def _reliability(calibration: Calibration) -> str:

@@ -18,16 +18,18 @@ from rasterio.features import rasterize
 from geoseg.errors import InputError, LabelError
 from geoseg.ground import corners_to_map, distance_km, pixel_size_m
 from geoseg.io.geotiff import file_geobox, footprint, read_raster
+from geoseg.io.legends import NamedCode, Names, is_a_class, make_legend, names_in
 from geoseg.io.ogr import pyogrio
+from geoseg.io.opening import opened
 from geoseg.io.vectors import onto_grid, read_features
-from geoseg.legend import Legend, LegendClass
+from geoseg.legend import Legend
 
 CLASS_COLUMNS = ("class_code", "class", "class_name", "label", "code")
 """Columns taken for the class where none is named, in this order."""
 
 _SHOWN = 8
 """So many unknown classes are named in a message."""
-_UNLABELLED = -1
+_UNLABELLED, _STRANGE = -1, -2
 
 
 def read_labels(
@@ -38,7 +40,8 @@ def read_labels(
     Polygons label the pixels whose centre they cover, lines and points those they pass; where features overlap, the later
     one in the file wins. `class_column` holds class codes or class names; None looks for one of CLASS_COLUMNS. Features
     whose class is null are no labels. A label raster holds codes in its first band and is read nearest. None as `legend`
-    means `read_legend(path, class_column)`. `shrink_m` takes so many metres from the edge of each polygon, where pixels are mixed.
+    means `read_legend(path, class_column)`. Where a raster names its numbers, names go before codes. `shrink_m` takes so many metres
+    from the edge of each polygon, where pixels are mixed.
 
     Raises LabelError where there is no file or no such column (naming those there are), where a class is not in the legend,
     and where nothing lies on the grid (saying how far away it is).
@@ -59,12 +62,15 @@ class Labels:
         """
         self.path, self.legend, self._shrink_m = path, legend, shrink_m
         self._geometries: NDArray[Any] | None = None
+        self._names: Names = {}
         if _is_vector(path):
             frame = _features(path)
             indices = _class_indices(frame, _class_column(frame, class_column, path), legend, path)
             labelled = indices != _UNLABELLED
             self._geometries, self._crs = frame.geometry.to_numpy()[labelled], frame.crs
             self._indices, self._columns = indices[labelled], frame.drop(columns=frame.geometry.name)[labelled]
+        else:
+            self._names = _raster_names(str(path))
         if shrink_m < 0:
             raise InputError(f"labels are to shrink by {shrink_m:g} m; expected 0 or more")
         if shrink_m and self._geometries is None:
@@ -88,7 +94,7 @@ class Labels:
         LabelError where a raster holds a code that is not in the legend.
         """
         if self._geometries is None:
-            return _from_raster(str(self.path), geobox, self.legend)
+            return _from_raster(str(self.path), geobox, self.legend, self._names)
         features = self.read_features(geobox)
         labelled = features >= 0
         return np.where(labelled, self._indices[np.maximum(features, 0)] if len(self._indices) else 0, 0), labelled
@@ -129,7 +135,8 @@ def _transformed(geometries: NDArray[Any], affine: Affine) -> NDArray[Any]:
 
 
 def read_legend(path: str | Path, class_column: str | None = None) -> Legend:
-    """The classes that a label file holds: names in alphabetical order with codes 0, 1, 2 …, or numbers as their own codes.
+    """The classes that a label file holds: names in alphabetical order with codes 0, 1, 2 …, or numbers as their own codes, by the
+    names that a raster has for them.
 
     Raises LabelError where the file cannot be used or holds no label.
     """
@@ -146,9 +153,9 @@ def read_legend(path: str | Path, class_column: str | None = None) -> Legend:
     codes = sorted(value for value in found if isinstance(value, int))
     if codes[0] < 0 or codes[-1] > np.iinfo(np.uint16).max:
         raise LabelError(f"{path} holds the class code {codes[0] if codes[0] < 0 else codes[-1]}; expected codes from 0 to 65535")
-    colours = [item.colour for item in Legend.from_names([str(code) for code in codes]).classes]
-    classes = tuple(LegendClass(i, code, f"class {code}", colours[i]) for i, code in enumerate(codes))
-    return Legend(classes, nodata=next(code for code in (255, *range(65535, -1, -1)) if code not in codes))
+    stated = {} if _is_vector(path) else _raster_names(str(path))
+    named = {code: stated.get(code, NamedCode(f"class {code}")) for code in codes}
+    return make_legend({code: one for code, one in named.items() if is_a_class(one.name)}, nodata=None)
 
 
 def _is_vector(path: str | Path) -> bool:
@@ -211,14 +218,30 @@ def _check_raster_near(path: str, geobox: GeoBox) -> None:
         raise LabelError(f"no label of {path} lies on the scene: they lie about {away:,.0f} km away; give labels of this place")
 
 
-def _from_raster(path: str, geobox: GeoBox, legend: Legend) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _from_raster(path: str, geobox: GeoBox, legend: Legend, names: Names) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where the raster names a number as the legend names a class, that is what it is, whatever the legend's own code."""
     raster = read_raster(path, [1], geobox, resampling="nearest")
-    codes = np.where(raster.valid[0], raster.values[0], legend.nodata)
-    if strange := sorted({int(code) for code in np.unique(codes)} - {*legend.codes, legend.nodata}):
+    numbers, of_pixels = np.unique(raster.values[0], return_inverse=True)
+    by_code = {one.code: one.index for one in legend.classes} | {legend.nodata: _UNLABELLED}
+    by_name = {one.name.casefold(): one.index for one in legend.classes}
+    by_code |= {code: by_name[one.name.casefold()] for code, one in names.items() if one.name.casefold() in by_name}
+    by_code |= {code: _UNLABELLED for code, one in names.items() if not is_a_class(one.name)}
+    indices = np.array([by_code.get(number, _STRANGE) for number in numbers.tolist()], dtype=np.int64)[of_pixels.reshape(geobox.shape.yx)]
+    labelled = raster.valid[0] & (indices != _UNLABELLED)
+    if strange := sorted(set(raster.values[0][labelled & (indices == _STRANGE)].tolist())):
         expected = ", ".join(f"{item.name} ({item.code})" for item in legend.classes)
-        raise LabelError(f"{path} has codes that are not in the legend: {', '.join(map(str, strange[:_SHOWN]))}; expected {expected}")
-    indices, valid = legend.to_indices(codes.astype(np.int64))
-    return indices, valid
+        said = ", ".join(f"{names[code].name} ({code})" if code in names else f"{code:g}" for code in strange[:_SHOWN])
+        raise LabelError(
+            f"{path} has codes that are not in the legend: {said}; expected {expected}, or names of these classes for its own codes in a "
+            "tag CLASS_NAMES, an attribute table or a .qml beside it"
+        )
+    return np.where(labelled, indices, 0), labelled
+
+
+def _raster_names(path: str) -> Names:
+    """What a raster says that its numbers are; empty where it says nothing."""
+    with opened(path) as file:
+        return names_in(file, path)
 
 
 def _raster_codes(path: str) -> list[int]:

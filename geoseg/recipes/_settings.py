@@ -68,18 +68,18 @@ class Settings(_Settings):
     looks at a pixel's surroundings only; one with means over the whole tile, as in squeeze-and-excitation, keeps those of training."""
     block: int | None = Field(default=None, ge=32)
     """Edge in pixels of the blocks that are trained on or held out as a whole, at least `tile`; None takes the largest, up to 512, of
-    which twenty hold labels."""
+    which sixteen hold labels."""
     guard: int = Field(default=16, ge=0)
     """Pixels between ground of two parts, at least."""
     validation: float = Field(default=0.15, gt=0, lt=0.5)
     test: float = Field(default=0.15, gt=0, lt=0.5)
     """Shares of the labelled blocks to stop by, and to be judged on."""
 
-    batch: int = Field(default=8, ge=2)
-    epochs: int = Field(default=50, ge=1)
+    batch: int = Field(default=16, ge=2)
+    epochs: int = Field(default=20, ge=1)
     draws: int = Field(default=200, ge=2)
     """Windows in an epoch."""
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=8, ge=1)
     """Epochs without a better mean IoU on the validation blocks after which training stops."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = 2e-3
     """The greatest that the schedule reaches; `auto` measures it first, in a test of at most a hundred steps."""
@@ -88,8 +88,9 @@ class Settings(_Settings):
     warm_up: float = Field(default=0.2, gt=0, lt=1)
     """Share of all steps in which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    ema: float | None = Field(default=None, gt=0, lt=1)
-    """What the mean of the weights keeps of itself in each step, such as 0.98; validated and written is then the mean."""
+    ema: float | None = Field(default=0.98, gt=0, lt=1)
+    """What the mean of the weights keeps of itself in each step; validated and written is then the mean. None takes the weights as
+    they are."""
     precision: Precision = "32"
     """`bf16-mixed` and `16-mixed` are for devices that compute in them."""
     accumulate: int = Field(default=1, ge=1)

@@ -27,9 +27,8 @@ from geoseg.scenes.open_scene import open_scene
 from geoseg.settings import parse
 from geoseg.stacks.series import one_date, series_preparation
 
-STRIDE = 32
-"""Pixels of which a window has a multiple, where nobody says how many: the coarsest step of most networks."""
-_LARGEST_TILE = 256
+_LEAST_TILE, _LARGEST_TILE, _STEP = 64, 256, 32
+"""Pixels: edges of a window where nobody says how many; a multiple of the coarsest step of most networks."""
 
 
 class ScenesDataModule(lightning.LightningDataModule):
@@ -107,8 +106,8 @@ class ScenesDataModule(lightning.LightningDataModule):
         scenes = given.load_scenes(
             self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.shrink_labels_m
         )
-        block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or STRIDE)
-        self.tile = wanted.tile or min(_LARGEST_TILE, max(STRIDE, block * 3 // 4 // STRIDE * STRIDE))
+        block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or _LEAST_TILE)
+        self.tile = wanted.tile or min(_LARGEST_TILE, max(_LEAST_TILE, block * 3 // 4 // _STEP * _STEP))
         self.ground = self._divide(scenes, block, generator)
         mine = self.ground.masks["train"]
         statistics = ground_statistics(self.ground.scenes, mine, self.plan)

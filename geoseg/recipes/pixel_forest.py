@@ -90,7 +90,7 @@ class Settings(_Settings):
     """Fewer where a class has fewer groups."""
     block: int | None = Field(default=None, ge=32)
     """Edge in pixels of the blocks that are judged together, where labels are rasters or many polygons; None takes the largest, up to
-    512, of which twenty hold labels."""
+    512, of which sixteen hold labels."""
     guard: int = Field(default=16, ge=0)
     """Pixels between two blocks of raster labels."""
     trees: int = Field(default=100, ge=1)
