@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import rich_click as click
 
+from geoseg.commands.calibrate import calibrate
 from geoseg.commands.composite import composite
 from geoseg.commands.data import data
 from geoseg.commands.demo import demo
@@ -52,6 +53,7 @@ for member in (
     predict,
     train,
     learn,
+    calibrate,
     demo,
     sensors,
     data,

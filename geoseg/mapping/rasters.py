@@ -23,6 +23,7 @@ from geoseg.mapping.rows import FinishedStrip, finished_strips
 from geoseg.mapping.tiles import Strip
 from geoseg.mapping.windows import Area
 from geoseg.models.package import Output
+from geoseg.models.temperature import tempered
 from geoseg.preprocess.quality import REASON_LEGEND
 from geoseg.runtimes.contract import Runtime
 
@@ -117,7 +118,7 @@ def _forms(plan: MapPlan) -> dict[str, dict[str, Any]]:
         if output.kind == "classes":
             forms[output.name] = class_profile(output.legend)
             if plan.keeps_scores:
-                forms[f"{output.name}_scores"] = score_profile(output.legend, calibrated=output.calibrated)
+                forms[f"{output.name}_scores"] = score_profile(output.legend, calibrated=output.calibrated and not plan.options.ensemble)
         else:
             forms[output.name] = {
                 "count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)
@@ -136,6 +137,8 @@ def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str
         if output.kind == "classes":
             yield output.name, _codes(output.legend, scores, observed)[np.newaxis]
             if plan.keeps_scores:
+                if output.temperature is not None and not plan.options.ensemble:
+                    scores = tempered(scores, output.temperature)
                 yield f"{output.name}_scores", stored_scores(scores, observed)
         else:
             low, high = output.range if output.range is not None else (-np.inf, np.inf)

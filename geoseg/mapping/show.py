@@ -29,7 +29,7 @@ def write_map_project(folder: Path, names: Mapping[str, str], plan: MapPlan) -> 
         layers.append(ProjectLayer(output.name, path, "classes", legend, group="Map"))
     for output in package.outputs:
         if f"{output.name}_scores" in names:
-            kind = "score" if output.calibrated else "uncalibrated score"
+            kind = "score" if output.calibrated and not plan.options.ensemble else "uncalibrated score"
             path = folder / names[f"{output.name}_scores"]
             layers += [
                 ProjectLayer(f"{kind} of {one.name}", path, "scores", visible=False, group="Scores", band=one.index + 1)

@@ -48,6 +48,8 @@ def _output(output: Output) -> str:
     if output.kind == "quantity" and output.range is not None:
         return f"**{output.name}**: a quantity in {output.unit}, from {output.range[0]:g} to {output.range[1]:g}."
     scores = "calibrated" if output.calibrated else "uncalibrated"
+    if output.temperature is not None:
+        scores += f" by a temperature of {output.temperature:.3g}, which holds for ground like that on which it was fitted"
     rows = [(str(c.code), c.name, c.colour, "background" if c.background else "") for c in output.classes]
     legend = _table(("code", "class", "colour", ""), rows)
     return f"**{output.name}**: {len(output.classes)} classes, {output.nodata} where there is none; its scores are {scores}.\n\n{legend}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from geoseg.errors import InputError, PackageError
 from geoseg.legend import Legend, LegendClass
@@ -39,6 +39,8 @@ class Output(BaseModel):
     """Least and greatest value that a quantity can take; None for classes."""
     calibrated: bool = False
     """True where the scores were shown to be frequencies; else they are called uncalibrated."""
+    temperature: float | None = Field(default=None, gt=0)
+    """What makes them so: scores to the power of one over this, made to sum to one (`geoseg.models.temperature`); None leaves them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
