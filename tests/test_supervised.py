@@ -280,3 +280,12 @@ def test_a_speckle_filter_needs_radar_and_says_where_it_is_not_the_first(ground:
     assert not caplog.records
     plan_preparation(radar_scene(tmp_path, "gpufed"), ["vv"], [], despeckle=told)
     assert "already filtered by enhanced Lee; lee smooths it again" in caplog.text
+
+
+def test_the_report_says_what_a_forest_does_on_the_same_ground(package: ModelPackage) -> None:
+    pytest.importorskip("sklearn")
+    report = json.loads(package.read("report.json"))
+    assert report["pixel_forest"].keys() == report["measures"]["test"]["classes"].keys()
+    pixels = {name: row["pixels"] for name, row in report["pixel_forest"].items()}
+    assert pixels == {name: row["pixels"] for name, row in report["measures"]["test"]["classes"].items()}
+    assert any("random forest on single pixels" in said for said in report["notes"])

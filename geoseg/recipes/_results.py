@@ -152,7 +152,7 @@ def _report(trained: Trained) -> dict[str, Any]:
             part: {
                 "mean_iou": _plain(confusion.mean_iou),
                 "accuracy": _plain(confusion.accuracy),
-                "classes": {name: {k: _plain(v) for k, v in row.items()} for name, row in confusion.figures().items()},
+                "classes": plain_figures(confusion),
                 "confusion": confusion.counts.tolist(),
             }
             for part, confusion in trained.confusions.items()
@@ -261,6 +261,11 @@ def _name_of(out: Path) -> str:
     """A package name from a file name: small letters, digits and a few signs, beginning with a letter."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", (out.stem if out.suffix == ".zip" else out.name).lower()).strip("-._")
     return plain if re.match(r"[a-z].{2}", plain) else f"model-{plain or 'unnamed'}"
+
+
+def plain_figures(confusion: Confusion) -> dict[str, JsonValue]:
+    """Class → its measures, None where one has no denominator."""
+    return {name: {key: _plain(value) for key, value in row.items()} for name, row in confusion.figures().items()}
 
 
 def _plain(value: float) -> float | None:

@@ -111,5 +111,7 @@ class Settings(_Settings):
     """Processes that read windows; 0 reads in the training process."""
     hold_mb: float = 1024
     """Megabytes of scenes that are kept in memory; the others are read window by window."""
+    compare: Literal["forest", "none"] = "forest"
+    """`forest`: the report also says how a random forest on single pixels of the same ground does, where scikit-learn is installed."""
     pictures: int = Field(default=4, ge=0)
     """Patches that were held out, shown in the report with truth and prediction."""

@@ -45,8 +45,8 @@ from geoseg.stacks.series import one_date, series_preparation
 
 log = logging.getLogger(__name__)
 
-_MOST_READ = 1_000_000
-"""Labelled pixels that are held; a random share of more."""
+_MOST_READ, _MOST_COMPARED = 1_000_000, 200_000
+"""Labelled pixels that are held, and those that another recipe is compared on; a random share of more."""
 _SHUFFLED = 5000
 """Pixels of a fold in which channels are shuffled to see what they matter."""
 _FOLDS = "folds"
@@ -186,18 +186,16 @@ def run(settings: Settings, scenes: Sequence[Scene], labels: Sequence[str | Path
 
 def judge_forest(ground: given.Ground, preparation: Preparation, legend: Legend, part: Part = "test", *, seed: int = 0) -> Confusion:
     """How a forest does that learns on the training ground and is judged on another part: the row that other methods have to beat."""
+    require("sklearn", extra="forest")
     generator, settings = np.random.default_rng(seed), Settings(seed=seed)
-    learned, judged = (
-        read_pixels(
-            ground.scenes,
-            [np.where(mask & (scene.labels >= 0), 0, -1) for scene, mask in zip(ground.scenes, ground.masks[which], strict=True)],
-            preparation,
-            most=_MOST_READ,
-            generator=generator,
-        )
-        for which in ("train", part)
-    )
-    return _count(_fit(learned.take(draw_evenly(learned, settings.pixels, generator)), settings), judged, legend)
+
+    def pixels(which: Part) -> Pixels:
+        of_part = zip(ground.scenes, ground.masks[which], strict=True)
+        planes = [np.where(mask & (scene.labels >= 0), 0, -1) for scene, mask in of_part]
+        return read_pixels(ground.scenes, planes, preparation, most=_MOST_COMPARED, generator=generator)
+
+    learned = pixels("train")
+    return _count(_fit(learned.take(draw_evenly(learned, settings.pixels, generator)), settings), pixels(part), legend)
 
 
 def _plan(settings: Settings, scene: Scene) -> Preparation:

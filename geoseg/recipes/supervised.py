@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
+from geoseg.confusion import Confusion
 from geoseg.data.patches import Alter
 from geoseg.data.splits import Part
 from geoseg.errors import InputError
@@ -29,11 +31,12 @@ from geoseg.models.package import ModelPackage
 from geoseg.recipes import _training as shared
 from geoseg.recipes._picture import draw_patches
 from geoseg.recipes._progress import Progress
-from geoseg.recipes._results import PICTURE, Trained, check_place, open_folder, write_trained
+from geoseg.recipes._results import PICTURE, Trained, check_place, open_folder, plain_figures, write_trained
 from geoseg.recipes._settings import Settings as Settings
 from geoseg.recipes._trainer import check_precision, fit
 from geoseg.recipes.datamodule import ScenesDataModule
 from geoseg.recipes.modules import SupervisedSegmentation
+from geoseg.recipes.pixel_forest import judge_forest
 from geoseg.scene import Scene
 
 
@@ -85,13 +88,15 @@ def run(
         tile=data.tile,
         map_tile=settings.map_tile,
     )
+    compared = _forest(data)
     facts: dict[str, JsonValue] = {
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
         "learning_rate": module.learning_rate,
         "guard_m": data.ground.guard_m,
         "tile": data.tile,
-        "notes": [said for said in (fitted.ended, _rate_said(module), module.stem) if said],
+        "notes": [said for said in (fitted.ended, _rate_said(module), module.stem, _compared(compared, confusions["test"])) if said],
+        "pixel_forest": {} if compared is None else plain_figures(compared),
     }
     trained = Trained(
         settings,
@@ -105,6 +110,21 @@ def run(
         pictures=_pictures(module, data),
     )
     return write_trained(trained, out, folder)
+
+
+def _forest(data: ScenesDataModule) -> Confusion | None:
+    """What a forest on single pixels does on the test ground; None where it is not asked for, or scikit-learn is not there."""
+    if data.settings.compare == "none" or find_spec("sklearn") is None:
+        return None
+    return judge_forest(data.ground, data.preparation, data.legend, seed=data.settings.seed)
+
+
+def _compared(forest: Confusion | None, network: Confusion) -> str:
+    if forest is None:
+        return ""
+    found = ", ".join(f"{name} {figures['iou']:.3f}" for name, figures in forest.figures().items())
+    better = "less" if forest.mean_iou <= network.mean_iou else "more, so look whether a network is worth it here"
+    return f"A random forest on single pixels of the same ground: mean IoU {forest.mean_iou:.3f} on the test blocks ({found}), {better}."
 
 
 def _rate_said(module: SupervisedSegmentation) -> str:
