@@ -147,6 +147,8 @@ class TrainingPatches:
     seed: int
     alter: Alter | None = None
     """Applied before preparing; None leaves the light as it was."""
+    augment: Callable[[Raster, np.random.Generator], Raster] | None = None
+    """Applied after that; such as `geoseg.data.weather.Augment`."""
 
     def __getitem__(self, draw: int) -> dict[str, NDArray[np.generic]]:
         """Image and labels of one draw, turned or mirrored at random."""
@@ -159,6 +161,8 @@ class TrainingPatches:
         raster = scene.read(wide)
         if self.alter is not None:
             raster = self.alter(raster, labels, generator)
+        if self.augment is not None:
+            raster = self.augment(raster, generator)
         inner = Window(margin, margin, window.rows, window.cols).slices
         patch = _patch(raster, labels[inner], self.preparation, scene.correction)
         side = int(generator.integers(8))

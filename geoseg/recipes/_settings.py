@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, JsonValue
 
 from geoseg.data.augment import Jitter
+from geoseg.data.weather import Augment
 from geoseg.legend import LegendClass
 from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.prepare import Despeckle
@@ -105,6 +106,9 @@ class Settings(_Settings):
     """Share of windows drawn around a class that is drawn evenly among the classes."""
     jitter: Jitter = Jitter(gain=0.1, band_gain=0.03, haze=0.02, noise=0.002)
     """How the light is altered before indices are taken; only bands in reflectance."""
+    augment: Augment = Augment()
+    """What patches go through besides: `{clouds: {}}` for clouds and their shadows, `{speckle: {looks: 8}}` for radar; with settings of
+    `geoseg/data/weather.py`."""
 
     seed: int = 0
     workers: int = Field(default=0, ge=0)

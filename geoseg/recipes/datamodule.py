@@ -131,6 +131,7 @@ class ScenesDataModule(lightning.LightningDataModule):
             self._sampler,
             wanted.seed,
             self.alter or wanted.jitter,
+            wanted.augment,
         )
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return shared.training_loader(patches, draws=wanted.draws, batch=wanted.batch, workers=wanted.workers, rank=rank, world=world)
