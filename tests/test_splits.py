@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import geopandas
 import numpy as np
 import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_cdt
+from shapely.geometry import box
 
-from geoseg.data.splits import PARTS, BlockSplit, assign_parts, split_blocks
-from geoseg.errors import LabelError
+from geoseg.data.region_splits import split_regions
+from geoseg.data.splits import PARTS, BlockSplit, assign_parts, split_blocks, split_scenes, write_split
+from geoseg.errors import InputError, LabelError
 
 GRID = GeoBox((300, 260), Affine(10, 0, 400_000, 0, -10, 5_000_000), "EPSG:32633")
 
@@ -79,3 +84,71 @@ def test_labels_in_fewer_than_three_blocks_are_refused_with_the_cure() -> None:
     labels[:20, :80] = 1
     with pytest.raises(LabelError, match="2 blocks of 50 x 50 pixels; expected at least 3"):
         split_of([GRID], [labels])
+
+
+# Whole scenes, and regions
+
+
+def test_whole_scenes_are_held_out_and_their_ground_in_others_too() -> None:
+    grids = [GeoBox((60, 60), Affine(10, 0, 400_000 + 600 * n, 0, -10, 5_000_000), "EPSG:32633") for n in range(5)]
+    grids.append(GeoBox((60, 60), Affine(10, 0, 400_300, 0, -10, 5_000_000), "EPSG:32633"))  # half over the first, half over the second
+    planes = [np.random.default_rng(n).integers(0, 2, (60, 60)) for n in range(6)]
+    split = split_scenes(grids, planes, 2, guard=4, validation=0.2, test=0.2, generator=np.random.default_rng(2))
+    assert sorted(int(part[0]) for part in split.parts) == [0, 0, 0, 0, 1, 2]
+    for scene, (place,) in enumerate(split.parts):
+        masks = [split.mask(scene, part) for part in PARTS]
+        assert masks[place].any()
+        assert sum(mask.any() for mask in masks) == 1
+    last = split.parts[5][0]
+    for neighbour, columns in ((0, slice(0, 30)), (1, slice(30, 60))):
+        if split.parts[neighbour][0] > last:
+            assert not split.mask(5, PARTS[last])[:, columns].any()
+
+
+def test_two_scenes_are_too_few_to_hold_one_out() -> None:
+    with pytest.raises(LabelError, match="2 scenes"):
+        split_scenes(
+            [GRID, GRID], [np.zeros(GRID.shape, int)] * 2, 2, guard=0, validation=0.2, test=0.2, generator=np.random.default_rng(0)
+        )
+
+
+def regions(tmp_path: Path, crs: str = "EPSG:32633", **parts: tuple[int, int]) -> Path:
+    """Polygons of columns from … to, over all rows of GRID; named by their part."""
+    boxes = [box(400_000 + 10 * left, 4_997_000, 400_000 + 10 * right, 5_000_000) for left, right in parts.values()]
+    names = [name.rstrip("0123456789") for name in parts]
+    geopandas.GeoDataFrame({"part": names}, geometry=boxes, crs="EPSG:32633").to_crs(crs).to_file(tmp_path / "regions.gpkg")
+    return tmp_path / "regions.gpkg"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:32634"])
+@pytest.mark.parametrize("guard", [0, 5])
+def test_regions_say_what_is_learned_from_and_the_gap_is_kept(tmp_path: Path, guard: int, crs: str) -> None:
+    path = regions(tmp_path, crs, train=(0, 100), validation=(100, 150), test=(140, 200), train2=(200, 230))
+    split = split_regions([GRID], path, "part", guard=guard)
+    columns = {part: np.flatnonzero(split.mask(0, part)[150]) for part in PARTS}
+    assert columns["train"].tolist() == [*range(100 - guard), *range(200 + guard, 230)]
+    assert columns["validation"].tolist() == list(range(100 + guard, 140 - guard))
+    assert columns["test"].tolist() == list(range(140 + guard, 200 - guard))
+    assert split.pieces("train") == 2
+    assert sorted(split.held_out()["part"]) == ["test", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "column", "told"),
+    [
+        ({"train": (0, 9), "test": (20, 30)}, "part", "no polygon for validation"),
+        ({"train": (0, 9), "validation": (10, 19), "tests": (20, 30)}, "part", "did you mean 'test'"),
+        ({"train": (0, 9), "validation": (10, 19), "test": (20, 30)}, "role", "no column 'role'"),
+    ],
+)
+def test_regions_that_name_no_parts_are_refused(tmp_path: Path, parts: dict[str, tuple[int, int]], column: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        split_regions([GRID], regions(tmp_path, **parts), column, guard=0)
+
+
+def test_a_split_is_written_for_qgis_with_all_its_ground(tmp_path: Path) -> None:
+    split = split_of([GRID], guard=0)
+    write_split(tmp_path / "split.gpkg", split)
+    frame = geopandas.read_file(tmp_path / "split.gpkg", layer="polygons")
+    assert frame.groupby("part").size().to_dict() == {part: split.pieces(part) for part in PARTS}
+    assert frame.to_crs(GRID.crs).area.sum() == pytest.approx(100 * 300 * 260, rel=1e-6)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import geopandas
 import numpy as np
@@ -21,7 +22,9 @@ from shapely.geometry.base import BaseGeometry
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
 from geoseg.ground import divide_long_edges
-from geoseg.io.vectors import burn_area
+from geoseg.io.qgis_styles import polygons_qml
+from geoseg.io.vectors import burn_area, write_polygons
+from geoseg.legend import Legend, LegendClass
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -30,12 +33,34 @@ BLOCKS = (512, 256, 128, 96, 64, 32)
 """Edges in pixels that `fitting_block` chooses from."""
 ENOUGH = 16
 """Blocks with labels, from which on some can be held out and still tell something."""
+_COLOURS = ("#8c8c8c", "#e0a030", "#2b6cb0")
+"""Of train, validation and test on a map."""
 _TRIES = 500
 """Random assignments among which the one that shares out the classes most evenly is taken."""
 _ABSENT = 10.0
 """What a part without a pixel of some class costs in that choice; beyond any difference of shares."""
 _CORNERS = 16
 """Of a block's outline, at least."""
+
+
+class Split(Protocol):
+    """How ground is shared out among the parts."""
+
+    @property
+    def guard(self) -> int:
+        """Pixels between the pixels of two parts, at least."""
+
+    def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
+        """(row, col) of a scene; True on the ground of `part`."""
+
+    def pieces(self, part: Part) -> int:
+        """How many blocks, scenes or polygons the part has."""
+
+    def ground(self) -> geopandas.GeoDataFrame:
+        """All pieces in EPSG:4326, with columns `scene` (counted from 0), `part` and geometry."""
+
+    def held_out(self) -> geopandas.GeoDataFrame:
+        """Those of `ground` that were not learned from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +93,23 @@ class BlockSplit:
                 mask &= ~burn_area(_move(ground, grid, self.geoboxes[scene].crs), self.geoboxes[scene])
         return mask
 
-    def held_out(self) -> geopandas.GeoDataFrame:
-        """The blocks that were not trained on, as polygons in EPSG:4326 with columns `scene` (counted from 0), `part` and geometry."""
+    def pieces(self, part: Part) -> int:
+        """How many blocks the part has, in all scenes."""
+        return sum(int((places == PARTS.index(part)).sum()) for places in self.parts)
+
+    def ground(self) -> geopandas.GeoDataFrame:
+        """All blocks, as polygons in EPSG:4326 with columns `scene` (counted from 0), `part` and geometry."""
         rows = [
             {"scene": scene, "part": PARTS[place], "geometry": _move(_outline(grid, window), grid, "EPSG:4326")}
             for scene, grid in enumerate(self.geoboxes)
             for window, place in zip(self.blocks[scene], self.parts[scene], strict=True)
-            if PARTS[place] != "train"
         ]
         return geopandas.GeoDataFrame(rows, columns=["scene", "part", "geometry"], geometry="geometry", crs="EPSG:4326")
+
+    def held_out(self) -> geopandas.GeoDataFrame:
+        """The blocks that were not trained on, as in `ground`."""
+        frame = self.ground()
+        return frame[frame["part"] != "train"].reset_index(drop=True)
 
     def _held_out_ground(self, scene: int, own: int) -> BaseGeometry | None:
         """Blocks of parts that come after `own` in PARTS, with the guard gap around them, in the scene's CRS."""
@@ -119,6 +152,38 @@ def split_blocks(
     places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
     bounds = np.cumsum([len(windows) for windows in blocks])[:-1]
     return BlockSplit(tuple(geoboxes), blocks, tuple(np.split(places, bounds)), guard)
+
+
+def split_scenes(
+    geoboxes: Sequence[GeoBox],
+    labels: Sequence[NDArray[np.integer]],
+    classes: int,
+    *,
+    guard: int,
+    validation: float,
+    test: float,
+    generator: np.random.Generator,
+) -> BlockSplit:
+    """Share out whole scenes, as `split_blocks` does blocks: what is judged is then a place that was never seen.
+
+    Raises LabelError where fewer than three scenes hold labels.
+    """
+    wholes = tuple((Window(0, 0, *grid.shape.yx),) for grid in geoboxes)
+    table = np.array([np.bincount(plane[plane != UNLABELLED], minlength=classes) for plane in labels])  # (scene, class)
+    labelled = np.flatnonzero(table.sum(axis=1))
+    if labelled.size < len(PARTS):
+        raise LabelError(f"labels lie in {labelled.size} scenes; expected at least {len(PARTS)} to split by scenes, or split by blocks")
+    places = np.zeros(len(table), dtype=np.intp)
+    places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
+    return BlockSplit(tuple(geoboxes), wholes, tuple(places[:, np.newaxis]), guard)
+
+
+def write_split(path: Path, split: Split) -> None:
+    """The ground of the parts as a GeoPackage that QGIS draws in three colours."""
+    frame = split.ground()
+    frame["part_code"] = [PARTS.index(part) for part in frame["part"]]
+    classes = (LegendClass(code, code, name, colour) for code, (name, colour) in enumerate(zip(PARTS, _COLOURS, strict=True)))
+    write_polygons(path, frame, style_qml=polygons_qml(Legend(tuple(classes)), "part_code"))
 
 
 def fitting_block(labels: Sequence[NDArray[np.integer]], *, least: int = 32) -> int:

@@ -17,7 +17,7 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
 from geoseg.data.patches import LabelledScene, load_scene
-from geoseg.data.splits import PARTS, BlockSplit, Part
+from geoseg.data.splits import PARTS, Part, Split
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import BandError, LabelError, SceneError
 from geoseg.ground import horizontal, pixel_areas_m2, pixel_size_m
@@ -65,12 +65,12 @@ class Ground:
     """Labelled scenes, and the part of the ground that each pixel belongs to: blocks, with a gap between those of two parts."""
 
     scenes: tuple[LabelledScene, ...]
-    split: BlockSplit
+    split: Split
     masks: dict[Part, tuple[NDArray[np.bool_], ...]]
     """For each part, (row, col) of each scene."""
 
     @classmethod
-    def of(cls, scenes: Sequence[LabelledScene], split: BlockSplit) -> Ground:
+    def of(cls, scenes: Sequence[LabelledScene], split: Split) -> Ground:
         """The scenes with the masks of each part; LabelError where a part has no labelled pixel."""
         masks = {part: tuple(split.mask(scene, part) for scene in range(len(scenes))) for part in PARTS}
         for part, planes in masks.items():
@@ -94,7 +94,7 @@ class Ground:
         """Part → its `blocks`, `labelled_km2` and `pixels` by class, as plain data."""
         return {
             part: {
-                "blocks": sum(int((places == PARTS.index(part)).sum()) for places in self.split.parts),
+                "blocks": self.split.pieces(part),
                 "labelled_km2": self.labelled_km2(part),
                 "pixels": dict(zip(legend.names, self.class_pixels(part, len(legend)).tolist(), strict=True)),
             }

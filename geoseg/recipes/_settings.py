@@ -67,6 +67,11 @@ class Settings(_Settings):
     map_tile: int | None = Field(default=None, ge=32)
     """Edge of the tiles when mapping. None takes four times `tile`, at most 1024, which leaves fewer and fainter seams, where the network
     looks at a pixel's surroundings only; one with means over the whole tile, as in squeeze-and-excitation, keeps those of training."""
+    split: Literal["blocks", "scenes", "regions"] = "blocks"
+    """What is held out as a whole: blocks of the scenes, whole scenes, or polygons of the file `regions`."""
+    regions: str | None = None
+    """Vector file whose polygons say train, validation or test in the column `region_column`; what none covers has no say."""
+    region_column: str = "part"
     block: int | None = Field(default=None, ge=32)
     """Edge in pixels of the blocks that are trained on or held out as a whole, at least `tile`; None takes the largest, up to 512, of
     which sixteen hold labels."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
+from geoseg.data.region_splits import split_regions
 from geoseg.data.samplers import TileSampler
-from geoseg.data.splits import Part, fitting_block, split_blocks
+from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
 from geoseg.legend import Legend
@@ -72,6 +73,8 @@ class ScenesDataModule(lightning.LightningDataModule):
         tile, block = self.settings.tile, self.settings.block
         if tile is not None and block is not None and block < tile:
             raise InputError(f"blocks of {block} pixels are smaller than a tile of {tile}; no window has room in one")
+        if (self.settings.split == "regions") != (self.settings.regions is not None):
+            raise InputError("split: regions goes with the file of polygons, regions: FILE; give both or neither")
         if self.settings.calendar is not None and self.settings.terrain_correction is not None:
             raise InputError("a series is not corrected for terrain; leave out terrain_correction or calendar")
         self.sources, self.opening, self.alter = list(scenes), dict(opening or {}), alter
@@ -166,15 +169,12 @@ class ScenesDataModule(lightning.LightningDataModule):
         return [{name: planes[..., *kept] for name, planes in patches[place].items()} for *_, place in sorted(ranked)[:count]]
 
     def _divide(self, scenes: Sequence[LabelledScene], block: int, generator: np.random.Generator) -> given.Ground:
-        """The scenes' blocks, some of them held out."""
-        split = split_blocks(
-            [scene.geobox for scene in scenes],
-            [scene.labels for scene in scenes],
-            len(self.legend),
-            block=block,
-            guard=self.settings.guard,
-            validation=self.settings.validation,
-            test=self.settings.test,
-            generator=generator,
-        )
-        return given.Ground.of(scenes, split)
+        """The scenes' ground, some of it held out."""
+        wanted, geoboxes, labels = self.settings, [scene.geobox for scene in scenes], [scene.labels for scene in scenes]
+        if wanted.split == "regions":
+            assert wanted.regions is not None, "was checked at the beginning"
+            return given.Ground.of(scenes, split_regions(geoboxes, wanted.regions, wanted.region_column, guard=wanted.guard))
+        held: dict[str, Any] = {"guard": wanted.guard, "validation": wanted.validation, "test": wanted.test, "generator": generator}
+        if wanted.split == "scenes":
+            return given.Ground.of(scenes, split_scenes(geoboxes, labels, len(self.legend), **held))
+        return given.Ground.of(scenes, split_blocks(geoboxes, labels, len(self.legend), block=block, **held))

@@ -24,7 +24,7 @@ from pydantic import JsonValue
 
 from geoseg.confusion import Confusion
 from geoseg.data.patches import Alter
-from geoseg.data.splits import Part
+from geoseg.data.splits import Part, write_split
 from geoseg.errors import InputError
 from geoseg.io.opening import files_kept_open
 from geoseg.models.package import ModelPackage
@@ -38,6 +38,9 @@ from geoseg.recipes.datamodule import ScenesDataModule
 from geoseg.recipes.modules import SupervisedSegmentation
 from geoseg.recipes.pixel_forest import judge_forest
 from geoseg.scene import Scene
+
+SPLIT = "split.gpkg"
+"""Which ground was learned from, stopped by and judged on, to look at in QGIS."""
 
 
 def run(
@@ -73,6 +76,7 @@ def run(
     check_precision(settings.precision, accelerator)
 
     open_folder(folder, settings)
+    write_split(folder / SPLIT, data.ground.split)
     with files_kept_open():
         fitted = fit(module, data, folder, resume=resume, progress=progress, accelerator=accelerator)
     network = module.network
