@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas
+import labelled_ground
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
+from labelled_ground import PROFILE, write_ground
 from rasterio.features import rasterize
 from shapely.geometry import box
 
@@ -30,52 +30,18 @@ from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
 from geoseg.settings import parse
 
-QUICK = {
-    "name": "field-water",
-    "licence": "MIT",
-    "bands": ["red", "nir"],
-    "indices": ["NDVI"],
-    "encoder": "tu-resnet10t",
-    "network": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]},
-    "tile": 32,
-    "block": 48,
-    "guard": 4,
-    "validation": 0.2,
-    "test": 0.2,
-    "batch": 8,
-    "epochs": 3,
-    "draws": 48,
-    "learning_rate": 0.01,
-}
-PROFILE = {"driver": "GTiff", "height": 192, "width": 192, "crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = labelled_ground.QUICK | {"name": "field-water", "licence": "MIT", "indices": ["NDVI"], "batch": 8, "draws": 48}
 
 
 def settings(**changes: object) -> Settings:
     return parse(Settings, QUICK | changes, source="test")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads sum in another order each time, and training makes much of a last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scene of stripes of land and water that differ in red and nir, and its label raster."""
-    folder = tmp_path_factory.mktemp("ground")
-    rng = np.random.default_rng(0)
-    water = (np.add.outer(np.arange(192), np.arange(192)) // 20) % 3 == 0
-    image = np.stack([np.where(water, 900, 1500), np.where(water, 400, 2600)]) + rng.integers(0, 300, (2, 192, 192))
-    codes = np.where(rng.random((192, 192)) < 0.3, 255, np.where(water, 20, 10))
-    with rasterio.open(folder / "scene.tif", "w", count=2, dtype="uint16", nodata=0, **PROFILE) as file:
-        file.write(image.astype(np.uint16))
-    with rasterio.open(folder / "labels.tif", "w", count=1, dtype="uint8", nodata=255, **PROFILE) as file:
-        file.write(codes.astype(np.uint8), 1)
-    return folder
+    return write_ground(tmp_path_factory.mktemp("ground"))
 
 
 def scene_of(folder: Path) -> Scene:

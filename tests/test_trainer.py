@@ -6,7 +6,6 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,9 @@ from geoseg.recipes.supervised import run
 from geoseg.scenes.open_scene import open_scene
 from geoseg.settings import parse
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPENING = {"sensor": "sentinel-2-l1c", "bands": ["red", "nir"]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads sum in another order each time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import shapely
 from pydantic import JsonValue
@@ -21,6 +21,7 @@ from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
 from geoseg.preprocess.prepare import Preparation
+from geoseg.recipes._common_settings import CommonSettings
 from geoseg.recipes._ground import JudgedGround, mean_pixel_size_m, software_versions, trained_bbox
 
 REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
@@ -34,19 +35,6 @@ _DEGREE_DIGITS = 7
 _COUNTED = ("epochs", "parameters", "trees")
 """What a reader is told of a training's size, where a recipe states it."""
 _MEASURES = ("iou", "f1", "precision", "recall")
-
-
-class PackageSettings(Protocol):
-    """What the package takes from a recipe's settings."""
-
-    name: str
-    title: str
-    description: str
-    licence: str
-    label_source: str
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """All settings as plain values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +60,7 @@ class Model:
 class Trained:
     """A model that has learned, and all that is known of how."""
 
-    settings: PackageSettings
+    settings: CommonSettings
     model: Model
     legend: Legend
     preparation: Preparation
@@ -94,7 +82,7 @@ def training_folder(out: str | Path) -> Path:
     return out.with_name(f"{out.stem if out.suffix == '.zip' else out.name}_training")
 
 
-def check_place(out: str | Path, settings: PackageSettings, *, resume: bool) -> Path:
+def check_place(out: str | Path, settings: CommonSettings, *, resume: bool) -> Path:
     """The training's folder, not yet made; PackageError where `out` exists, InputError where another training lies there."""
     if Path(out).exists():
         raise PackageError(f"{out} exists already; choose another name for the model package, or remove it")
@@ -107,7 +95,7 @@ def check_place(out: str | Path, settings: PackageSettings, *, resume: bool) -> 
     return folder
 
 
-def open_folder(folder: Path, settings: PackageSettings) -> None:
+def open_folder(folder: Path, settings: CommonSettings) -> None:
     """Make the training's folder and write down its settings; OutputError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +122,7 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
     return write_package(out, description, onnx=trained.model.onnx, weights=trained.model.weights, others=others)
 
 
-def _stated(settings: PackageSettings) -> str:
+def _stated(settings: CommonSettings) -> str:
     return json.dumps(settings.model_dump(mode="json"), indent=2)
 
 

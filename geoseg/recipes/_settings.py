@@ -8,49 +8,18 @@ from pydantic import BeforeValidator, Field, JsonValue
 
 from geoseg.data.augment import Jitter
 from geoseg.data.weather import Augment
-from geoseg.legend import LegendClass
-from geoseg.preprocess.calendars import Calendar
-from geoseg.preprocess.prepare import Despeckle
-from geoseg.preprocess.terrain_correction import TerrainCorrection
-from geoseg.settings import Settings as _Settings
+from geoseg.recipes._common_settings import CommonSettings
 
 Schedule = Literal["one_cycle", "cosine", "poly"]
 Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(str)]
 """Of the numbers that a network is trained in; a bare 32 in YAML is meant too."""
 
 
-class Settings(_Settings):
+class Settings(CommonSettings):
     """What can be said of a training; every field has a value that works."""
 
-    name: str = Field(default="", pattern=r"^([a-z][a-z0-9._-]{1,98}[a-z0-9])?$")
-    """Name of the package; empty takes the name of its folder."""
-    title: str = ""
-    """One line for people; empty takes the name."""
-    description: str = ""
-    """What the model maps, from what, and what it is not good for."""
-    licence: str = Field(default="other", pattern=r"^[\w.+-]+$")
-    """SPDX identifier of the licence of the weights."""
-    label_source: str = "labels given by the user"
-    """Who or what made the labels; stands on the model card beside every figure."""
-
-    bands: tuple[str, ...] = ()
-    """Bands by role, in the order of the network's channels; empty takes all that the first scene has, but nothing of a `--dem`."""
-    indices: tuple[str, ...] = ()
-    """Spectral indices by spyndex's name, as further channels after the bands."""
-    calendar: Calendar | None = None
-    """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
     keep_indices_raw: bool = True
     """Leave indices as they are (they lie between -1 and 1); False normalises them as the bands."""
-    terrain_correction: TerrainCorrection | None = None
-    """`c` makes flat ground of slopes, in bands of reflectance, of scenes that are opened with a terrain model; None leaves them."""
-    despeckle: Despeckle | None = None
-    """`lee`, or `{method: lee, size: 5, looks: 4.4}`: the filter against speckle, in radar bands; None leaves them as they are."""
-    classes: tuple[LegendClass, ...] = ()
-    """The legend; empty takes the classes that the labels hold."""
-    class_column: str | None = None
-    """Column of label polygons that holds the class; None looks for the usual names."""
-    shrink_labels_m: float = Field(default=0.0, ge=0)
-    """Metres that are taken from the edges of label polygons, where pixels are mixed."""
 
     family: str = "smp.Unet"
     encoder: str = "tu-mobilenetv3_small_050"
@@ -115,11 +84,8 @@ class Settings(_Settings):
     """What patches go through besides: `{clouds: {}}` for clouds and their shadows, `{speckle: {looks: 8}}` for radar; with settings of
     `geoseg/data/weather.py`."""
 
-    seed: int = 0
     workers: int = Field(default=0, ge=0)
     """Processes that read windows; 0 reads in the training process."""
-    hold_mb: float = 1024
-    """Megabytes of scenes that are kept in memory; the others are read window by window."""
     compare: Literal["forest", "none"] = "forest"
     """`forest`: the report also says how a random forest on single pixels of the same ground does, where scikit-learn is installed."""
     pictures: int = Field(default=4, ge=0)

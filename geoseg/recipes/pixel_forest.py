@@ -30,17 +30,15 @@ from geoseg.errors import InputError, LabelError, require
 from geoseg.ground import pixel_areas_m2
 from geoseg.io.labels import Labels
 from geoseg.io.opening import files_kept_open
-from geoseg.legend import Legend, LegendClass
+from geoseg.legend import Legend
 from geoseg.models.forest import FAMILY, forest_onnx
 from geoseg.models.package import ModelPackage
-from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.normalise import fit_preparation
-from geoseg.preprocess.prepare import Despeckle, Preparation
-from geoseg.preprocess.terrain_correction import TerrainCorrection
+from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes import _ground as given
+from geoseg.recipes._common_settings import CommonSettings
 from geoseg.recipes._results import Model, Trained, check_place, open_folder, write_trained
 from geoseg.scene import Scene
-from geoseg.settings import Settings as _Settings
 from geoseg.stacks.series import one_date, series_preparation
 
 log = logging.getLogger(__name__)
@@ -53,38 +51,11 @@ _FOLDS = "folds"
 _MAP_TILE = 512
 
 
-class Settings(_Settings):
+class Settings(CommonSettings):
     """What can be said of a forest; every field has a value that works."""
 
-    name: str = Field(default="", pattern=r"^([a-z][a-z0-9._-]{1,98}[a-z0-9])?$")
-    """Name of the package; empty takes the name of its folder."""
-    title: str = ""
-    """One line for people; empty takes the name."""
-    description: str = ""
-    """What the model maps, from what, and what it is not good for."""
-    licence: str = Field(default="other", pattern=r"^[\w.+-]+$")
-    """SPDX identifier of the licence of the model."""
-    label_source: str = "labels given by the user"
-    """Who or what made the labels; stands on the model card beside every figure."""
-
-    bands: tuple[str, ...] = ()
-    """Bands by role; empty takes all that the first scene has, but nothing of a `--dem`."""
-    indices: tuple[str, ...] = ()
-    """Spectral indices by spyndex's name, beside the bands."""
-    calendar: Calendar | None = None
-    """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
-    terrain_correction: TerrainCorrection | None = None
-    """`c` makes flat ground of slopes, in bands of reflectance, of scenes that are opened with a terrain model."""
-    despeckle: Despeckle | None = None
-    """`lee`, or `{method: lee, size: 5, looks: 4.4}`: the filter against speckle, in radar bands."""
-    classes: tuple[LegendClass, ...] = ()
-    """The legend; empty takes the classes that the labels hold."""
-    class_column: str | None = None
-    """Column of label polygons that holds the class; None looks for the usual names."""
     group_column: str | None = None
     """Column of what is never cut by a split, such as the field or the farm; None takes each polygon."""
-    shrink_labels_m: float = Field(default=0.0, ge=0)
-    """Metres that are taken from the edges of label polygons, where pixels are mixed."""
 
     folds: int = Field(default=5, ge=2)
     """Fewer where a class has fewer groups."""
@@ -98,9 +69,6 @@ class Settings(_Settings):
     """Pixels in a leaf, at least."""
     pixels: int = Field(default=50_000, ge=100)
     """That each forest learns from, at most: as many of each class, as many of each group."""
-    seed: int = 0
-    hold_mb: float = 1024
-    """Megabytes of scenes that are kept in memory."""
 
 
 @dataclass(frozen=True, eq=False)
