@@ -15,6 +15,7 @@ import rich_click as click
 
 from geoseg.commands.calibrate import calibrate
 from geoseg.commands.composite import composite
+from geoseg.commands.conformal import conformal
 from geoseg.commands.data import data
 from geoseg.commands.demo import demo
 from geoseg.commands.despeckle import despeckle
@@ -54,6 +55,7 @@ for member in (
     train,
     learn,
     calibrate,
+    conformal,
     demo,
     sensors,
     data,

@@ -175,7 +175,7 @@ def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 
     geobox = scene.geobox(roles)
     if geobox.shape[0] * geobox.shape[1] < _LARGE * max_pixels:
         return thinned(scene, roles, max_pixels)
-    blocks = _blocks(scene, roles)
+    blocks = finest_blocks(scene, roles)
     windows = few_windows(geobox.shape.yx, blocks, most=_WINDOWS, share=_SAMPLED_SHARE)
     if (side := isqrt(max_pixels) // windows) == 0:
         return thinned(scene, roles, max_pixels)
@@ -192,7 +192,7 @@ def sample_scene(scene: Scene, roles: Sequence[str], *, max_pixels: int = 256 * 
     return Raster(values, valid, geobox.zoom_to(values.shape[1:]), first.bands, scene.time)
 
 
-def _blocks(scene: Scene, roles: Sequence[str]) -> tuple[int, int]:
+def finest_blocks(scene: Scene, roles: Sequence[str]) -> tuple[int, int]:
     """(row, col) size of the blocks of the finest of these layers that lies in a file; (1, 1) where none does."""
     in_files = [layer for layer in map(scene.layer, roles) if layer.reader is None and not layer.added]
     finest = min(in_files, key=lambda layer: abs(layer.geobox().affine.determinant), default=None)

@@ -39,7 +39,8 @@ def sensors() -> None:
 
 def _fit(scene: Scene, path: str) -> dict[str, Any]:
     """Whether one package fits: its title, and the warnings or the reason why not."""
-    from geoseg.mapping.plan import MapOptions, output_grid
+    from geoseg.mapping.output_grid import output_grid
+    from geoseg.mapping.plan import MapOptions
     from geoseg.models.fit import check_fit
     from geoseg.models.package import ModelPackage
 

@@ -40,6 +40,8 @@ SOME_FAILED = 3
 @click.option("--series", is_flag=True, help="All SCENE arguments are dates of one series, for a model that makes one map of them.")
 @click.option("--dates", help="The days of a series in the order of its scenes, 2021-05-03,2021-05-08, where they do not say them.")
 @click.option("--scores", is_flag=True, help="Also write the score of every class.")
+@click.option("--conformal", metavar="FILE", help="Also write which classes are possible, by the thresholds that geoseg conformal found.")
+@click.option("--uncertainty", metavar="NAME,...", help="Also write how unsure it is: entropy, margin, disagreement (of tiles), members.")
 @click.option("--aoi", help="Vector file: map only this area.")
 @click.option("--exclude", help="Vector file: do not map this area.")
 @click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
@@ -186,6 +188,7 @@ def _package_and_options(model: str, given: dict[str, Any], *, series: bool, dat
 
     given["batch"] = _batch(given["batch"])
     given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
+    given["uncertainty"] = tuple(name.strip() for name in given["uncertainty"].split(",")) if given["uncertainty"] else ()
     options, package = MapOptions(**given), ModelPackage.open(model)
     check_series(package.preparation.calendar, package.title, series=series, dates=dates)
     return package, options

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoseg.data.augment import turn
+from geoseg.data.buffer import Deal, GroupBuffer, Regions
 from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
@@ -29,7 +30,7 @@ from geoseg.preprocess.quality import Reason
 from geoseg.preprocess.series import counted_channels
 from geoseg.preprocess.terrain_correction import FittedCorrection
 from geoseg.raster import Raster
-from geoseg.scene import Scene, read_scene
+from geoseg.scene import Scene, finest_blocks, read_scene
 
 Alter = Callable[[Raster, NDArray[np.int64], np.random.Generator], Raster]
 """(raster before it is prepared, its labels (row, col), generator) → the raster as it might have been."""
@@ -149,16 +150,35 @@ class TrainingPatches:
     """Applied before preparing; None leaves the light as it was."""
     augment: Callable[[Raster, np.random.Generator], Raster] | None = None
     """Applied after that; such as `geoseg.data.weather.Augment`."""
+    buffer: GroupBuffer | None = None
+    """Reads several patches at once, see `in_groups`; None reads each window by itself."""
+
+    @property
+    def patch_bytes(self) -> int:
+        """Memory that a window takes before it is prepared, at most: four bytes a value, one for its validity."""
+        edge = self.sampler.tile + 2 * halo(self.preparation)
+        return 5 * max(len(scene.roles) for scene in self.scenes) * edge * edge
+
+    def in_groups(self, deal: Deal) -> TrainingPatches:
+        """Patches by the same law, several from each region that is decoded; as they are where all scenes are in memory."""
+        if all(scene.held is not None for scene in self.scenes):
+            return self
+        margin = halo(self.preparation)
+        regions = [None if scene.held is not None else _regions(scene, self.sampler.tile, margin) for scene in self.scenes]
+        return replace(self, buffer=GroupBuffer(self.scenes, regions, self.sampler, deal, margin=margin, seed=self.seed))
 
     def __getitem__(self, draw: int) -> dict[str, NDArray[np.generic]]:
         """Image and labels of one draw, turned or mirrored at random."""
         _keep_files_of_a_worker()
         generator = np.random.default_rng((self.seed, draw))
-        which, window = self.sampler.draw(generator)
-        scene, margin = self.scenes[which], halo(self.preparation)
-        wide = window.grown(margin)
+        margin = halo(self.preparation)
+        if self.buffer is not None:
+            which, window, raster = self.buffer.take(draw)
+        else:
+            which, window = self.sampler.draw(generator)
+            raster = self.scenes[which].read(window.grown(margin))
+        scene, wide = self.scenes[which], window.grown(margin)
         labels = np.where(wide.cut(self.ground[which], False), scene.cut_labels(wide), UNLABELLED)
-        raster = scene.read(wide)
         if self.alter is not None:
             raster = self.alter(raster, labels, generator)
         if self.augment is not None:
@@ -191,6 +211,11 @@ class GridPatches:
         inner = Window(core.row - window.row, core.col - window.col, core.rows, core.cols).slices
         labels[inner] = np.where(self.ground[which][core.slices], scene.cut_labels(core), UNLABELLED)
         return _patch(scene.read(window.grown(halo(self.preparation))), labels, self.preparation, scene.correction).to_dict()
+
+
+def _regions(scene: LabelledScene, tile: int, margin: int) -> Regions:
+    rows, cols = scene.geobox.shape
+    return Regions.fitting((rows, cols), finest_blocks(scene.scene, scene.roles), tile, margin)
 
 
 def _keep_files_of_a_worker() -> None:

@@ -2,87 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import minimum_filter
 
-from geoseg.data.windows import UNLABELLED, Window, lay_windows
+from geoseg.data.draws import CELL, Places, pick
+from geoseg.data.windows import Window, lay_windows
 from geoseg.errors import LabelError
-
-_REMEMBERED = 100_000
-"""Labelled pixels of a class that are remembered for each scene; drawn at random where there are more."""
-_ATTEMPTS = 20
-"""Random places of a window around a pixel that are tried before any other window is taken."""
 
 
 class TileSampler:
-    """Draws square windows that hold labels and lie wholly on the ground they may lie on, rare classes more often than they occur."""
+    """Draws square windows that hold labels and lie wholly on the ground they may lie on, rare classes more often than they occur.
 
-    def __init__(
-        self,
-        labels: Sequence[NDArray[np.integer]],
-        ground: Sequence[NDArray[np.bool_]],
-        *,
-        tile: int,
-        rare: float,
-        generator: np.random.Generator,
-    ) -> None:
-        """`labels` (row, col) class indices or UNLABELLED, and `ground` (row, col), one of each for every scene.
+    With probability 1 - `rare` any label counts: a scene is drawn by how many labelled pixels it has, then one of its windows by how many
+    it holds. So on ground that is labelled throughout every place is equally likely. With probability `rare` a class is drawn
+    evenly among the classes, and only its pixels count. A scene that is smaller than a window lies in the middle of its only one.
+    """
 
-        With probability `rare` (0…1) a window is drawn around a pixel of a class that is drawn evenly among the classes, else
-        around any labelled pixel. Raises LabelError where no window of `tile` pixels has room on the ground.
+    def __init__(self, labels: Sequence[NDArray[np.integer]], ground: Sequence[NDArray[np.bool_]], *, tile: int, rare: float) -> None:
+        """`labels` (row, col) class indices or UNLABELLED, and `ground` (row, col), one of each for every scene; both are kept.
+
+        `rare` lies in 0…1. Raises LabelError where no window of `tile` pixels that holds a label has room on the ground.
         """
         self.tile, self.rare = tile, rare
-        self._fits = [_room(plane, tile) for plane in ground]
-        self._pixels = [
-            _remember(np.where(plane, label, UNLABELLED), scene, generator)
-            for scene, (label, plane) in enumerate(zip(labels, ground, strict=True))
-            if self._fits[scene].any()
-        ]
-        found = sorted({index for scene in self._pixels for index in scene})
-        if not found:
+        self.places = [Places.of(label, plane, tile) for label, plane in zip(labels, ground, strict=True)]
+        of_class: dict[int, int] = {}
+        for scene in self.places:
+            for index, pixels in zip(scene.classes, scene.pixels.tolist(), strict=True):
+                of_class[index] = of_class.get(index, 0) + pixels
+        if not of_class:
             raise LabelError(
                 f"no window of {tile} x {tile} pixels has room on the labelled training ground; make the tiles smaller, the blocks larger, "
                 "or label more"
             )
-        self._by_class = {index: [scene[index] for scene in self._pixels if index in scene] for index in found}
-        sizes = np.array([sum(count for count, _ in self._by_class[index]) for index in found], dtype=float)
-        self._classes, self._shares = np.array(found), sizes / sizes.sum()
+        self._chances = [_chances(scene, of_class, rare) for scene in self.places]
+        self._ends = [chances.cumsum() for chances in self._chances]
+        self._scene_ends = np.cumsum([chances.sum() for chances in self._chances])
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
-        """Scene and window; the window holds at least the pixel it was drawn around wherever that has room."""
-        shares = None if generator.random() < self.rare else self._shares
-        groups = self._by_class[int(generator.choice(self._classes, p=shares))]
-        sizes = np.array([count for count, _ in groups], dtype=float)
-        _, pixels = groups[int(generator.choice(len(groups), p=sizes / sizes.sum()))]
-        scene, row, col = pixels[int(generator.integers(len(pixels)))]
-        fits = self._fits[scene]
-        for _ in range(_ATTEMPTS):
-            top, left = int(row - generator.integers(self.tile)), int(col - generator.integers(self.tile))
-            if 0 <= top < fits.shape[0] and 0 <= left < fits.shape[1] and fits[top, left]:
-                return int(scene), Window(top, left, self.tile, self.tile)
-        return int(scene), self._nearest(int(scene), int(row), int(col))
+        """Scene and window."""
+        scene = pick(self._scene_ends, generator)
+        return scene, self._window(scene, pick(self._ends[scene], generator), self._chances[scene].shape, (0, 0), generator)
 
-    def _nearest(self, scene: int, row: int, col: int) -> Window:
-        """The window with room whose middle is nearest to a pixel; the uppermost of equals, then the leftmost."""
-        fits, half = self._fits[scene], self.tile // 2
-        row, col, reach = row - half, col - half, self.tile
-        while True:
-            top, left = max(0, row - reach), max(0, col - reach)
-            rows, cols = np.nonzero(fits[top : max(0, row + reach + 1), left : max(0, col + reach + 1)])
-            far = (rows + top - row) ** 2 + (cols + left - col) ** 2
-            if far.size and (far.min() <= reach**2 or reach > max(fits.shape)):  # what lies outside the square is farther away
-                best = int(np.argmin(far))
-                return Window(int(rows[best]) + top, int(cols[best]) + left, self.tile, self.tile)
-            reach *= 2
+    def within(self, scene: int, part: Window) -> Callable[[np.random.Generator], Window]:
+        """Draws windows of a scene as `draw` does, but only those around a pixel of the cells that `part` touches."""
+        rows, cols = (slice(max(0, near.start // CELL), -(-near.stop // CELL)) for near in part.slices)
+        chances = self._chances[scene][:, rows, cols]
+        ends = chances.cumsum()
+        return lambda generator: self._window(scene, pick(ends, generator), chances.shape, (rows.start, cols.start), generator)
+
+    def _window(self, scene: int, place: int, shape: tuple[int, ...], first: tuple[int, int], generator: np.random.Generator) -> Window:
+        """The window for a place among the chances of some cells, whose first is `first`."""
+        kind, row, col = (int(number) for number in np.unravel_index(place, shape))
+        index = self.places[scene].classes[kind - 1] if kind else None
+        return self.places[scene].around((first[0] + row, first[1] + col), index, generator)
+
+
+def _chances(scene: Places, of_class: dict[int, int], rare: float) -> NDArray[np.float64]:
+    """(1 + class, row, col) of cells: how likely a window is drawn around any label there, then around one of each class."""
+    chances = np.zeros((1 + len(scene.classes), *scene.most.shape))
+    if scene.classes:
+        anything = scene.pairs.sum(axis=0)
+        chances[0] = (1 - rare) * scene.pixels.sum() / sum(of_class.values()) * anything / anything.sum()
+    for place, index in enumerate(scene.classes):
+        share = rare / len(of_class) * scene.pixels[place] / of_class[index]
+        chances[1 + place] = share * scene.pairs[place] / scene.pairs[place].sum()
+    return chances
 
 
 class EpochSampler:
     """Numbers of draws: each epoch its own, the same in every run, so that training can be taken up where it stopped.
 
-    Where several processes learn together, each takes every so-manieth: no draw is made by two, and none is left out.
+    Where several processes learn together, each takes a run of every epoch's draws: none is made by two, and none is left out.
     """
 
     def __init__(self, length: int, *, rank: int = 0, world: int = 1) -> None:
@@ -97,7 +89,8 @@ class EpochSampler:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length + self.rank, (self.epoch + 1) * self.length, self.world))
+        first = self.epoch * self.length + self.rank * len(self)
+        return iter(range(first, first + len(self)))
 
     def __len__(self) -> int:
         return self.length // self.world
@@ -113,24 +106,3 @@ def grid_windows(ground: NDArray[np.bool_], *, tile: int, margin: int) -> list[t
         raise ValueError(f"a margin of {margin} pixels leaves nothing of a tile of {tile}")
     cores = (window for window in lay_windows((ground.shape[0], ground.shape[1]), size) if ground[window.slices].any())
     return [(Window(core.row - margin, core.col - margin, tile, tile), core) for core in cores]
-
-
-def _room(ground: NDArray[np.bool_], tile: int) -> NDArray[np.bool_]:
-    """(row, col) of windows' first pixels; True where the whole window lies on the ground. Empty where none can."""
-    rows, cols = (size - tile + 1 for size in ground.shape)
-    if rows < 1 or cols < 1:
-        return np.zeros((0, 0), dtype=bool)
-    lowest = minimum_filter(ground.view(np.uint8), size=tile, mode="constant")  # of the window around each pixel
-    first = tile // 2
-    return np.asarray(lowest[first : first + rows, first : first + cols] == 1)
-
-
-def _remember(labels: NDArray[np.integer], scene: int, generator: np.random.Generator) -> dict[int, tuple[int, NDArray[np.int64]]]:
-    """Class index → number of its pixels, and some of them as (scene, row, col)."""
-    found: dict[int, tuple[int, NDArray[np.int64]]] = {}
-    for index in np.unique(labels[labels != UNLABELLED]):
-        flat = np.flatnonzero(labels == index)
-        kept = generator.choice(flat, _REMEMBERED, replace=False) if flat.size > _REMEMBERED else flat
-        rows, cols = np.unravel_index(kept, labels.shape)
-        found[int(index)] = (int(flat.size), np.stack([np.full(kept.size, scene), rows, cols], axis=1))
-    return found

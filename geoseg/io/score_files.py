@@ -16,7 +16,8 @@ from geoseg.legend import Legend
 
 SCORE_STEPS = 250
 """A score of 1 is stored as this; the scale tag says so."""
-_NO_SCORE = 255
+NO_SCORE = 255
+"""Stored where there is none."""
 _CACHED_ROWS = 16
 _KINDS = {True: "score of ", False: "uncalibrated score of "}
 """What a band's name begins with, by whether its scores are calibrated."""
@@ -59,7 +60,7 @@ def score_profile(legend: Legend, *, calibrated: bool) -> dict[str, Any]:
     return {
         "count": count,
         "dtype": np.uint8,
-        "nodata": _NO_SCORE,
+        "nodata": NO_SCORE,
         "descriptions": tuple(f"{_KINDS[calibrated]}{name}" for name in legend.names),
         "scales": (1 / SCORE_STEPS,) * count,
         "offsets": (0.0,) * count,
@@ -69,12 +70,12 @@ def score_profile(legend: Legend, *, calibrated: bool) -> dict[str, Any]:
 def stored_scores(scores: NDArray[np.float32], observed: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Scores from 0 to 1 (class, row, col) as such a raster holds them; no score where not `observed` (row, col)."""
     if not observed.any():
-        return np.full(scores.shape, _NO_SCORE, np.uint8)
+        return np.full(scores.shape, NO_SCORE, np.uint8)
     steps = np.empty(scores.shape, np.uint8)
     for rows in _few_rows(scores.shape[1]):
         for plane, stored in zip(scores[:, rows], steps[:, rows], strict=True):
             stored[:] = np.rint(np.clip(plane, 0, 1) * np.float32(SCORE_STEPS))
-    steps[:, ~observed] = _NO_SCORE
+    steps[:, ~observed] = NO_SCORE
     return steps
 
 

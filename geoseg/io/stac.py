@@ -181,12 +181,23 @@ def asset(data: bytes, *, href: str, media_type: str, title: str, roles: Sequenc
 
 
 def file_asset(
-    path: Path, *, folder: Path, media_type: str, title: str, roles: Sequence[str], classes: Sequence[LegendClass] = ()
+    path: Path,
+    *,
+    folder: Path,
+    media_type: str,
+    title: str,
+    roles: Sequence[str],
+    classes: Sequence[LegendClass] = (),
+    description: str | None = None,
 ) -> dict[str, Any]:
-    """An asset for a file inside `folder`, where the Item will lie: relative address, size, checksum, and its classes if it has any."""
+    """An asset for a file inside `folder`, where the Item will lie: relative address, size, checksum, and its classes if it has any.
+
+    `description` says what its numbers mean (None: the title does).
+    """
     href = f"./{path.relative_to(folder).as_posix()}"
     made = _asset(href, media_type, title, roles, path.stat().st_size, file_multihash(path))
-    return made | ({"classification:classes": class_objects(classes)} if classes else {})
+    told = {} if description is None else {"description": description}
+    return made | told | ({"classification:classes": class_objects(classes)} if classes else {})
 
 
 def file_multihash(path: Path) -> str:

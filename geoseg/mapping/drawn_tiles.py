@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import SceneError
 from geoseg.io.opening import files_kept_open
-from geoseg.mapping.plan import MapOptions, MapPlan, output_grid, plan_map
+from geoseg.mapping.output_grid import output_grid
+from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.tiles import Panel
 from geoseg.mapping.windows import Area, windows
 from geoseg.models.package import ModelPackage

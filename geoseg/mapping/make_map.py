@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geoseg.errors import SceneError
+from geoseg.io.class_maps import finish_class_map
 from geoseg.io.cog import write_cog
 from geoseg.io.damage import damage_warning, noted_blocks
 from geoseg.io.opening import gdal_env
@@ -17,6 +18,7 @@ from geoseg.io.staging import check_free, fresh_folder, move_results
 from geoseg.io.vectors import write_polygons
 from geoseg.io.working import WorkingFolder
 from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
+from geoseg.mapping.conformal import set_legends
 from geoseg.mapping.journal import Journal
 from geoseg.mapping.network import open_network
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
@@ -25,6 +27,7 @@ from geoseg.mapping.rasters import Parts, StripMaker, finish_classes, finish_rea
 from geoseg.mapping.record import describe_run, plan_facts, read_summary, summarise, write_item
 from geoseg.mapping.results import result_names
 from geoseg.mapping.show import write_map_project
+from geoseg.mapping.uncertainty import finish_measure, layer_name
 from geoseg.mapping.windows import area_of
 from geoseg.mapping.zones import finish_zones, planned_zones
 from geoseg.maps.zones import Zones
@@ -141,6 +144,12 @@ def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> l
     finish_classes(parts, output, paths[output.name])
     if f"{output.name}_scores" in paths:
         write_cog(parts.path(f"{output.name}_scores"), paths[f"{output.name}_scores"], kind="continuous")
+    if parts.plan.thresholds is not None:
+        for name, legend in set_legends(output).items():
+            finish_class_map(parts.path(name), paths[name], legend)
+    for measure in parts.plan.measures:
+        name = layer_name(output, measure)
+        finish_measure(parts.path(name), paths[name], measure)
     if f"{output.name}_polygons" not in paths:
         return []
     return finish_polygons(parts, output, paths[f"{output.name}_polygons"])

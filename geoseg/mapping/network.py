@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geoseg.errors import PackageError
 from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.uncertainty import members_counted, tiles_counted
 from geoseg.models.fit import averaged_pixel_size_m
 from geoseg.models.package import ModelPackage
 from geoseg.runtimes.contract import Runtime
@@ -27,14 +28,15 @@ def open_network(plan: MapPlan) -> Runtime:
         open_runtime(one, options.runtime, precision=options.precision, device=options.device, calls=plan.workers)
         for one in (first, *members)
     ]
+    opened = [members_counted(one, plan.measures) for one in opened]
     runtime = opened[0]
     if members:
         changes = [None, *(renormalisation(first.preparation, member.preparation) for member in members)]
         runtime = Ensemble(list(zip(opened, changes, strict=True)))
-    if options.tta is None:
-        return runtime
-    check_turnable(first)
-    return Symmetries(runtime, options.tta)
+    if options.tta is not None:
+        check_turnable(first)
+        runtime = Symmetries(runtime, options.tta)
+    return tiles_counted(runtime, plan.measures)
 
 
 def _check_tiles(plan: MapPlan, member: ModelPackage) -> None:

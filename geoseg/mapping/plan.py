@@ -6,30 +6,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 
 from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.block_rows import block_rows
 from geoseg.io.damage import DamageLog, damage_noted
-from geoseg.io.geotiff import file_geobox
 from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.layers.light import fit_light
 from geoseg.layers.masks import mask_roles
+from geoseg.mapping.conformal import Thresholds, check_thresholds, read_thresholds
 from geoseg.mapping.held_out import held_out_ground
+from geoseg.mapping.output_grid import asked_grid, averaged
 from geoseg.mapping.picture import stretch_limits
 from geoseg.mapping.pipeline import usable_processors
 from geoseg.mapping.shapes import building_shapes, check_shape
 from geoseg.mapping.tiles import TilePlan, plan_tiles
-from geoseg.models.fit import averaged_pixel_size_m, check_bands, check_fit
-from geoseg.models.package import ModelPackage
+from geoseg.mapping.uncertainty import Measure, more_planes, parse_measures
+from geoseg.models.fit import check_fit
+from geoseg.models.package import ModelPackage, Output
 from geoseg.preprocess.prepare import halo, needed_roles
 from geoseg.preprocess.quality import CLOUDY_SHARE, DEFAULT_MASK_CLASSES, cloudy_share
 from geoseg.preprocess.series import role_at
@@ -61,7 +60,6 @@ READ_ROWS = 128
 _READ_HALOS = 8
 """Rows that are read at once are at least so many times what is read around them."""
 
-_NEARLY_WHOLE = 0.01
 _MOST_GROWN_PIXELS = 4096
 """So many rows around a window are read to grow its mask; more would fill the memory."""
 
@@ -96,6 +94,10 @@ class MapOptions:
     """`cpu`, `cuda`, or `auto` for a GPU where the torch runtime finds one."""
     threads: int | None = None
     """Processor threads that run the network, each on tiles of its own; None takes all that this process may use."""
+    uncertainty: tuple[str, ...] = ()
+    """Layers that say how unsure the map is: some of `entropy`, `margin`, `disagreement` and `members`."""
+    conformal: str | None = None
+    """Thresholds that `geoseg conformal` found: also write which classes the scores do not rule out."""
     tta: Literal["d4", "flips"] | None = None
     """Test-time augmentation: each tile is scored in all eight symmetries of the square (`d4`) or in four of them (`flips`)."""
     ensemble: tuple[str, ...] = ()
@@ -131,6 +133,7 @@ class MapOptions:
             raise InputError("--like already states the grid; leave --crs and --resolution out")
         if self.resolution is not None and not 0 < self.resolution < float("inf"):
             raise InputError(f"--resolution is {self.resolution}; expected a pixel size above 0 in units of the map's CRS")
+        parse_measures(self.uncertainty, several=self.tta is not None or bool(self.ensemble))
         if self.batch is not None and self.batch < 1:
             raise InputError(f"--batch is {self.batch}; expected 1 or more, or auto")
         if self.tta not in (None, "d4", "flips"):
@@ -192,6 +195,20 @@ class MapPlan:
         options = self.options
         return options.scores or options.polygons or options.zones is not None
 
+    @cached_property
+    def thresholds(self) -> Thresholds | None:
+        """Those of conformal sets; None where none are asked for."""
+        return None if self.options.conformal is None else read_thresholds(self.options.conformal)
+
+    def calibrated(self, output: Output) -> bool:
+        """Whether the scores that the map tells of this output were shown to be frequencies."""
+        return output.calibrated and not self.options.ensemble
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The layers that say how unsure the map is."""
+        return parse_measures(self.options.uncertainty, several=True)
+
     @property
     def halo(self) -> int:
         """Pixels of context around a window that make its preparation exact."""
@@ -238,7 +255,7 @@ class MapPlan:
     def disk_mb(self) -> float:
         """Estimate, on the high side, of the disk space in MB that the results and the unfinished parts take together."""
         planes = sum(output.planes for output in self.package.outputs) if self.options.scores else 0
-        bytes_a_pixel = 0.4 + 0.5 * planes + (1.2 if self.picture_roles else 0) + 1.0
+        bytes_a_pixel = 0.4 + 0.5 * planes + (1.2 if self.picture_roles else 0) + 1.0 + len(self.measures)
         return float(np.prod(self.geobox.shape)) * bytes_a_pixel / 1e6
 
     def seconds(self, run: Callable[[NDArray[np.float32]], object]) -> float:
@@ -260,13 +277,15 @@ def plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPla
 
 
 def _plan_map(scene: Scene, package: ModelPackage, options: MapOptions) -> MapPlan:
+    if options.conformal is not None:
+        check_thresholds(read_thresholds(options.conformal), package, options.ensemble, options.tta)
     building_shapes(options.shape, package.outputs)  # refuses a package without buildings
     options = replace(options, device=found_device(options.runtime, options.device))
-    asked = _asked_grid(scene, package, options)
+    asked = asked_grid(scene, package, options)
     light = fit_light(scene, package.preparation)
     fit = check_fit(package, scene, geobox=asked, light=light)
     warnings = [*scene.warnings, *fit, *(_cloudy(scene) if options.cloud_model is None else ())]
-    geobox = _averaged(asked, package, options)
+    geobox = averaged(asked, package, options)
     overlap = package.overlap if options.overlap is None else options.overlap
     widest = _widest_panel(package, options)
     tiles = plan_tiles((geobox.shape[0], geobox.shape[1]), tile=package.tile, overlap=overlap, stride=package.stride, widest_panel=widest)
@@ -296,89 +315,15 @@ def _column_bytes(package: ModelPackage, options: MapOptions) -> int:
     """What one pixel column of a panel holds in memory: two windows, the sums of scores, and two finished strips."""
     planes = sum(output.planes for output in package.outputs)
     shown = 4 * options.picture
-    return package.tile * (2 * (4 * len(package.preparation.channels) + 1 + shown) + 4 * planes + 2 * (2 + planes + shown))
+    measures = parse_measures(options.uncertainty, several=True)
+    unsure = 4 * sum(more_planes(package.outputs, measures).values()) + 2 * len(measures) * len(package.outputs)
+    return package.tile * (2 * (4 * len(package.preparation.channels) + 1 + shown) + 4 * planes + 2 * (2 + planes + shown) + unsure)
 
 
 def _widest_panel(package: ModelPackage, options: MapOptions) -> int:
     """Pixel columns that are mapped at once: as many as the memory for them allows, and so many tiles that few are computed twice."""
     columns = int(_PANEL_MB * 1e6 / _column_bytes(package, options))
     return max(columns, _LEAST_TILES * package.tile)
-
-
-def output_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
-    """The map's grid: that of the finest band the model uses, origin and edges untouched, unless the options say otherwise.
-
-    Where its pixels are finer than the package's range, they are averaged to the package's pixel size, from the same
-    origin. Raises PackageError where the scene's own pixels, or the map's, are coarser than the range.
-    """
-    return _averaged(_asked_grid(scene, package, options), package, options)
-
-
-def _asked_grid(scene: Scene, package: ModelPackage, options: MapOptions) -> GeoBox:
-    check_bands(package, scene)
-    native = scene.geobox([band.role for band in package.preparation.bands])
-    averaged_pixel_size_m(package, native)  # a coarse scene does not become finer on a finer grid
-    if options.like is not None:
-        return file_geobox(options.like)
-    if options.crs is not None:
-        return _in_crs(native, options)
-    if options.resolution is not None:
-        _check_resolution(native, options.resolution)
-        height, width = _resolution(native)
-        return _coarser(native, options.resolution / height, options.resolution / width)
-    return native
-
-
-def _check_resolution(geobox: GeoBox, resolution: float) -> None:
-    """Refuse pixels larger than the whole scene, whose places the CRS may not even describe; one pixel may grow twofold."""
-    height, width = _resolution(geobox)
-    most = 2 * max(height * geobox.shape[0], width * geobox.shape[1])
-    if resolution > most:
-        raise InputError(f"--resolution is {resolution:g}, larger than the whole scene; expected a pixel size in units of the map's CRS")
-
-
-def _averaged(geobox: GeoBox, package: ModelPackage, options: MapOptions) -> GeoBox:
-    target = averaged_pixel_size_m(package, geobox)
-    if target is None:
-        return geobox
-    sizes = pixel_size_m(geobox)
-    if options.like is not None:
-        raise InputError(
-            f"{options.like} has pixels of {sizes[0]:.3g} x {sizes[1]:.3g} m, finer than {package.title} takes "
-            f"({package.pixel_size_range_m[0]:g} m); choose a coarser --like, or --resolution"
-        )
-    return _coarser(geobox, *(_whole_if_near(target / size) for size in sizes))
-
-
-def _whole_if_near(factor: float) -> float:
-    """Whole pixels are averaged where the scale of the projection is all that stands in the way."""
-    return round(factor) if abs(factor - round(factor)) < _NEARLY_WHOLE * factor else factor
-
-
-def _resolution(geobox: GeoBox) -> tuple[float, float]:
-    """Pixel size (row direction, col direction) in units of the CRS, also where the grid is rotated."""
-    a = geobox.affine
-    return float(np.hypot(a.b, a.e)), float(np.hypot(a.a, a.d))
-
-
-def _coarser(geobox: GeoBox, row_factor: float, col_factor: float) -> GeoBox:
-    """The same origin with pixels larger by these factors; the last row and column reach over the edge."""
-    rows = max(1, int(np.ceil(geobox.shape[0] / row_factor - 1e-6)))
-    cols = max(1, int(np.ceil(geobox.shape[1] / col_factor - 1e-6)))
-    return GeoBox((rows, cols), geobox.affine @ Affine.scale(col_factor, row_factor), geobox.crs)
-
-
-def _in_crs(geobox: GeoBox, options: MapOptions) -> GeoBox:
-    try:
-        crs = CRS.from_user_input(options.crs)
-    except CRSError as error:
-        raise InputError(f"--crs {options.crs!r} is no coordinate reference system; give a code such as EPSG:32633") from error
-    moved = geobox.to_crs(crs)
-    if options.resolution is None:
-        return moved
-    _check_resolution(moved, options.resolution)
-    resolution: Any = options.resolution  # odc-geo's types leave numbers out
-    return geobox.to_crs(crs, resolution=resolution)
 
 
 def _cloudy(scene: Scene) -> list[str]:

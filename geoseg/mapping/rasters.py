@@ -16,11 +16,13 @@ from geoseg.io.opening import gdal_env
 from geoseg.io.part_files import Part, RasterForm, found_facts, write_parts, write_vrt
 from geoseg.io.score_files import best_class, score_profile, stored_scores
 from geoseg.legend import Legend
+from geoseg.mapping.conformal import set_legends, set_rasters
 from geoseg.mapping.journal import StripFacts
 from geoseg.mapping.pipeline import one_behind
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.rows import FinishedStrip, finished_strips
 from geoseg.mapping.tiles import Strip
+from geoseg.mapping.uncertainty import layer_name, layer_profile, measured
 from geoseg.mapping.windows import Area
 from geoseg.models.package import Output
 from geoseg.models.temperature import tempered
@@ -118,7 +120,11 @@ def _forms(plan: MapPlan) -> dict[str, dict[str, Any]]:
         if output.kind == "classes":
             forms[output.name] = class_profile(output.legend)
             if plan.keeps_scores:
-                forms[f"{output.name}_scores"] = score_profile(output.legend, calibrated=output.calibrated and not plan.options.ensemble)
+                forms[f"{output.name}_scores"] = score_profile(output.legend, calibrated=plan.calibrated(output))
+            if plan.thresholds is not None:
+                forms |= {name: class_profile(legend) for name, legend in set_legends(output).items()}
+            for measure in plan.measures:
+                forms[layer_name(output, measure)] = layer_profile(measure, calibrated=plan.calibrated(output))
         else:
             forms[output.name] = {
                 "count": 1, "dtype": np.float32, "nodata": float("nan"), "descriptions": (f"{output.name} ({output.unit})",)
@@ -136,10 +142,17 @@ def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str
         scores = finished.scores[output.name]
         if output.kind == "classes":
             yield output.name, _codes(output.legend, scores, observed)[np.newaxis]
-            if plan.keeps_scores:
-                if output.temperature is not None and not plan.options.ensemble:
-                    scores = tempered(scores, output.temperature)
-                yield f"{output.name}_scores", stored_scores(scores, observed)
+            thresholds = plan.thresholds
+            told = plan.keeps_scores or plan.measures or thresholds is not None
+            if told and output.temperature is not None and not plan.options.ensemble:
+                scores = tempered(scores, output.temperature)
+            if plan.keeps_scores or thresholds is not None:
+                stored = stored_scores(scores, observed)
+                if plan.keeps_scores:
+                    yield f"{output.name}_scores", stored
+                if thresholds is not None:
+                    yield from set_rasters(output, thresholds, stored, observed)
+            yield from measured(output, plan.measures, finished.scores, scores, observed)
         else:
             low, high = output.range if output.range is not None else (-np.inf, np.inf)
             yield output.name, np.where(observed, np.clip(scores, low, high), np.float32(np.nan)).astype(np.float32)

@@ -14,9 +14,11 @@ from geoseg.io.atomic import atomic
 from geoseg.io.class_maps import all_areas_m2
 from geoseg.io.provenance import file_facts, grid_fields, software
 from geoseg.io.stac import ModelFacts, RunFacts, SceneFacts, file_asset, prediction_item
+from geoseg.mapping.conformal import SET_ENDS, SET_SENTENCE, SIZE_SENTENCE, set_legends
 from geoseg.mapping.held_out import held_out_facts
 from geoseg.mapping.plan import MapOptions, MapPlan
 from geoseg.mapping.rasters import Parts
+from geoseg.mapping.uncertainty import layer_name, meaning
 from geoseg.models.package import INT8_ONNX, ONNX, WEIGHTS, ModelPackage
 from geoseg.preprocess.quality import REASON_LEGEND, Reason
 from geoseg.runtimes.contract import Runtime
@@ -78,7 +80,8 @@ def input_files(plan: MapPlan) -> list[Path]:
     """The local files behind the bands that are read, and behind the areas; remote ones have no place here."""
     layers = [plan.scene.layer(role).path for role in (*plan.roles, *plan.quality_roles)]
     areas = [str(path).partition("|layername=")[0] for path in (plan.options.aoi, plan.options.exclude, plan.options.zones) if path]
-    paths = [Path(path) for path in (*layers, plan.scene.source, *plan.scene.stack, *plan.scene.inputs, *areas, plan.options.like) if path]
+    others = (*plan.scene.stack, *plan.scene.inputs, *areas, plan.options.like, plan.options.conformal)
+    paths = [Path(path) for path in (*layers, plan.scene.source, *others) if path]
     return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
@@ -169,6 +172,10 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
     """Write the map's STAC Item into `folder`, where all its other files lie already."""
     classes = {output.name: output.legend.classes for output in plan.package.outputs if output.kind == "classes"}
     classes["reason"] = REASON_LEGEND.classes
+    meanings = layer_meanings(plan)
+    for output in plan.package.outputs if plan.thresholds is not None else ():
+        classes |= {name: legend.classes for name, legend in set_legends(output).items()} if output.kind == "classes" else {}
+    metadata = {"reason", *meanings}
     assets = {}
     for what, name in names.items():
         if what != "item":
@@ -177,8 +184,9 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
                 folder=folder,
                 media_type=_MEDIA_TYPES[Path(name).suffix],
                 title=what.replace("_", " "),
-                roles=["metadata"] if what == "reason" else ["visual"] if what in ("image", "project") else ["data"],
+                roles=["metadata"] if what in metadata else ["visual"] if what in ("image", "project") else ["data"],
                 classes=classes.get(what, ()),
+                description=meanings.get(what),
             )
     scene, package = plan.scene, plan.package
     item = prediction_item(
@@ -225,9 +233,20 @@ def write_item(folder: Path, names: Mapping[str, str], plan: MapPlan, run: Run, 
         part.write_text(json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def layer_meanings(plan: MapPlan) -> dict[str, str]:
+    """Result → what it says, of the results that need a sentence."""
+    sets = {} if plan.thresholds is None else dict(zip(SET_ENDS, (SET_SENTENCE, SIZE_SENTENCE), strict=True))
+    return {f"{output.name}{end}": text for output in plan.package.outputs for end, text in sets.items()} | {
+        layer_name(output, measure): meaning(measure, calibrated=plan.calibrated(output))
+        for output in plan.package.outputs
+        if output.kind == "classes"
+        for measure in plan.measures
+    }
+
+
 def option_files(options: MapOptions) -> dict[str, Any]:
     """The options that name files, so that they are found from any folder."""
-    named = {name: getattr(options, name) for name in ("aoi", "exclude", "zones", "like", "cloud_model")}
+    named = {name: getattr(options, name) for name in ("aoi", "exclude", "zones", "like", "cloud_model", "conformal")}
     files: dict[str, Any] = {name: _absolute(path) for name, path in named.items() if path is not None}
     return files | {"ensemble": [_absolute(path) for path in options.ensemble]}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from geoseg.mapping.conformal import set_legends
 from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.uncertainty import layer_name
 
 
 def result_names(plan: MapPlan) -> dict[str, str]:
@@ -17,6 +19,9 @@ def result_names(plan: MapPlan) -> dict[str, str]:
         names[output.name] = f"{stem}.tif" if several else f"{scene}_classes.tif"
         if plan.options.scores:
             names[f"{output.name}_scores"] = f"{stem}_scores.tif"
+        if plan.options.conformal is not None:
+            names |= {name: f"{stem}{name.removeprefix(output.name)}.tif" for name in set_legends(output)}
+        names |= {layer_name(output, measure): f"{stem}_{measure}.tif" for measure in plan.measures}
         if plan.options.polygons:
             names[f"{output.name}_polygons"] = f"{stem}.gpkg"
         if plan.options.zones is not None:

@@ -16,6 +16,7 @@ from geoseg.mapping.blending import RowBlender
 from geoseg.mapping.pipeline import in_order, one_ahead
 from geoseg.mapping.plan import MapPlan
 from geoseg.mapping.tiles import Panel, Strip
+from geoseg.mapping.uncertainty import more_planes
 from geoseg.mapping.windows import Area, Window, windows
 from geoseg.preprocess.quality import Reason
 from geoseg.runtimes.contract import Runtime
@@ -29,7 +30,7 @@ class FinishedStrip:
 
     strip: Strip
     scores: dict[str, NDArray[np.float32]]
-    """Output name → (class or 1, row, col); meaningless where not observed."""
+    """Output name → (class or 1, row, col), and what `more_planes` names beside them; meaningless where not observed."""
     reason: NDArray[np.uint8]
     """(row, col) of `Reason`; only what is OBSERVED gets a class."""
     picture: NDArray[np.uint8] | None
@@ -80,7 +81,8 @@ def _finished_run(
     tiles, panel = plan.tiles, run[0].panel
     tile_rows = range(tiles.rows_reaching(run[0].tile_row).start, run[-1].tile_row + 1)
     wanted = {strip.tile_row: strip for strip in run}
-    blenders = {output.name: RowBlender(tiles, panel, output.planes, first_tile_row=tile_rows.start) for output in plan.package.outputs}
+    planes = {output.name: output.planes for output in plan.package.outputs} | more_planes(plan.package.outputs, plan.measures)
+    blenders = {name: RowBlender(tiles, panel, count, first_tile_row=tile_rows.start) for name, count in planes.items()}
 
     def scores_of(job: _Job) -> dict[str, NDArray[np.float32]]:
         return runtime(job.images) if job.tile_cols else {}

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from geoseg.io.qgis import ProjectLayer, write_project
+from geoseg.mapping.conformal import set_legends
 from geoseg.mapping.plan import MapPlan
+from geoseg.mapping.uncertainty import layer_name, shown_range
 from geoseg.mapping.zones import zone_layers
 from geoseg.preprocess.quality import REASON_LEGEND
 
@@ -28,8 +30,15 @@ def write_map_project(folder: Path, names: Mapping[str, str], plan: MapPlan) -> 
             layers.append(ProjectLayer(f"{output.name}: polygons", folder / polygons, "polygons", legend, visible=False, group="Map"))
         layers.append(ProjectLayer(output.name, path, "classes", legend, group="Map"))
     for output in package.outputs:
+        for name, legend in set_legends(output).items() if plan.thresholds is not None and output.kind == "classes" else ():
+            title = f"{output.name}: {'how many are possible' if name.endswith('_size') else 'all that are possible'}"
+            layers.append(ProjectLayer(title, folder / names[name], "classes", legend, visible=False, group="Uncertainty"))
+        for measure in plan.measures if output.kind == "classes" else ():
+            title, path = f"{output.name}: {measure}", folder / names[layer_name(output, measure)]
+            ends = shown_range(measure)
+            layers.append(ProjectLayer(title, path, "quantity", visible=False, group="Uncertainty", value_range=ends))
         if f"{output.name}_scores" in names:
-            kind = "score" if output.calibrated and not plan.options.ensemble else "uncalibrated score"
+            kind = "score" if plan.calibrated(output) else "uncalibrated score"
             path = folder / names[f"{output.name}_scores"]
             layers += [
                 ProjectLayer(f"{kind} of {one.name}", path, "scores", visible=False, group="Scores", band=one.index + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,8 @@ class MapResult:
     attribution: str = ""
     checksum: str | None = None
     """Multihash of the class map as its Item vouches for it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """With which it was made; empty where that is not known."""
     min_area_m2: float = 0.0
     """Regions below this were merged into their neighbours when the map was made, so that scores and classes differ there."""
 
@@ -169,6 +171,7 @@ def _from_item(path: Path, item: Mapping[str, Any], output: str) -> MapResult:
         model=properties.get("geoseg:model"),
         attribution=properties.get("geoseg:attribution", ""),
         checksum=assets[output].get("file:checksum"),
+        options=options,
         min_area_m2=float(options.get("min_area_m2", 0.0)),
     )
 

@@ -14,6 +14,7 @@ from geoseg.ground import pixel_size_m
 from geoseg.layers.light import Light, fit_light
 from geoseg.layers.terrain import BANDS
 from geoseg.models.description import ModelDescription
+from geoseg.models.seen import unseen_place, unseen_season, unseen_values
 from geoseg.preprocess.prepare import BandNeed, Channel, check_band, needed_roles, prepare
 from geoseg.preprocess.series import split_role
 from geoseg.preprocess.terrain_correction import FittedCorrection
@@ -41,7 +42,7 @@ def check_fit(package: ModelDescription, scene: Scene, *, geobox: GeoBox, light:
     light = light or fit_light(scene, package.preparation)
     values = _values(package, scene, light.correction)
     known = [*_unknown_conventions(package, scene), *_filtered_twice(package, scene), *_pixel_size(package, geobox)]
-    warnings = [*known, *values, *light.warnings]
+    warnings = [*known, *values, *light.warnings, *unseen_place(package, geobox), *unseen_season(package, scene)]
     if scene.sensor.name not in package.sensors:
         warnings.append(_not_validated(package, scene))
     return warnings
@@ -136,6 +137,8 @@ def _channel_values(package: ModelDescription, channel: Channel, need: BandNeed 
         raise PackageError(f"{figures}: {_likely_reason(median, channel.mean, unit)}")
     if deviations > WARNED_DEVIATIONS:
         yield f"{figures}: the map may be worth little"
+    else:
+        yield from unseen_values(package, channel, normalised)
 
 
 def _likely_reason(median: float, mean: float, unit: str) -> str:

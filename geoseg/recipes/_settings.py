@@ -78,6 +78,9 @@ class Settings(CommonSettings):
     """`balanced` weighs a class by one over the root of its share."""
     rare: float = Field(default=0.5, ge=0, le=1)
     """Share of windows drawn around a class that is drawn evenly among the classes."""
+    group: int = Field(default=8, ge=1)
+    """Windows drawn from each piece of ground that is read, in scenes too large for the memory; mixed so that a batch holds many places.
+    1 reads each window by itself, which takes about twice the time."""
     jitter: Jitter = Jitter(gain=0.1, band_gain=0.03, haze=0.02, noise=0.002)
     """How the light is altered before indices are taken; only bands in reflectance."""
     augment: Augment = Augment()

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch.utils.data import DataLoader
 
 from geoseg.confusion import Confusion
+from geoseg.data.buffer import Deal
 from geoseg.data.patches import GridPatches, TrainingPatches
 from geoseg.data.samplers import EpochSampler, grid_windows
 from geoseg.data.splits import Part
@@ -28,13 +29,18 @@ _LARGER, _LARGEST = 4, 1024
 """How much larger the tiles of a map are than those of training, and their largest edge: seams get fainter, memory grows."""
 
 
-def training_loader(patches: TrainingPatches, *, draws: int, batch: int, workers: int, rank: int = 0, world: int = 1) -> DataLoader[Any]:
+def training_loader(
+    patches: TrainingPatches, *, draws: int, batch: int, workers: int, rank: int = 0, world: int = 1, group: int = 1
+) -> DataLoader[Any]:
     """Batches of `image` (batch, channel, row, col) and `labels` (batch, row, col); `draws` patches in each epoch, never the same.
 
-    `rank` is this process among `world` that learn together, each from its own share of an epoch.
+    `rank` is this process among `world` that learn together, each from its own share of an epoch. `group` patches are drawn from each
+    region that is decoded, see `geoseg.data.buffer`.
     """
-    dataset: Any = patches  # has what a torch Dataset needs, but is none: geoseg.data knows nothing of torch
     sampler = EpochSampler(draws, rank=rank, world=world)
+    dataset: Any = patches  # has what a torch Dataset needs, but is none: geoseg.data knows nothing of torch
+    if group > 1:
+        dataset = patches.in_groups(Deal.fitting(sampler.length, batch, world, group=group, patch_bytes=patches.patch_bytes))
     return DataLoader(dataset, batch_size=batch, sampler=sampler, drop_last=len(sampler) >= batch, **_workers(workers))
 
 

@@ -115,7 +115,7 @@ class ScenesDataModule(lightning.LightningDataModule):
         mine = self.ground.masks["train"]
         statistics = ground_statistics(self.ground.scenes, mine, self.plan)
         known = [scene.labels for scene in self.ground.scenes]
-        self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare, generator=generator)
+        self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare)
         self.preparation = fit_preparation(self.plan, statistics, keep_indices_raw=wanted.keep_indices_raw)
 
     def class_weights(self) -> NDArray[np.float32] | None:
@@ -137,7 +137,9 @@ class ScenesDataModule(lightning.LightningDataModule):
             wanted.augment,
         )
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return shared.training_loader(patches, draws=wanted.draws, batch=wanted.batch, workers=wanted.workers, rank=rank, world=world)
+        return shared.training_loader(
+            patches, draws=wanted.draws, batch=wanted.batch, workers=wanted.workers, rank=rank, world=world, group=wanted.group
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation ground, once."""

@@ -92,6 +92,14 @@ class TorchRuntime:
         _log.warning("%s", self._notes[-1])
 
 
+def scored_network(package: ModelPackage) -> Any:
+    """The network of a package as a torch module that gives scores, in float32 on the CPU, as maps are made with.
+
+    PackageError where it has no weights for torch, MissingExtraError where torch is not installed.
+    """
+    return _build(require("torch", extra="train"), package, in_bf16=False)
+
+
 def _build(torch: Any, package: ModelPackage, *, in_bf16: bool) -> Any:
     """The network with its weights, in evaluation mode."""
     weights = package.weights
