@@ -108,7 +108,7 @@ $(UV):
 
 .venv/.full: .venv/.core
 	@echo "installing torch and the tools of the tests: the first time this takes minutes"
-	$(PIP_INSTALL) --python .venv --editable '.[train,forest,cluster,openvino,dev]'
+	$(PIP_INSTALL) --python .venv --editable '.[train,forest,explain,cluster,openvino,dev]'
 	@touch $@
 
 .venv/.notebook: .venv/.core

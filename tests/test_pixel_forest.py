@@ -15,6 +15,7 @@ from rasterio.features import rasterize
 from shapely.geometry import box
 
 from geoseg.data.groups import deal_folds
+from geoseg.io.label_rules import LabelRules
 from geoseg.io.labels import Labels
 from geoseg.legend import Legend
 from geoseg.models.package import ModelPackage
@@ -166,7 +167,7 @@ def test_shrunk_polygons_label_only_what_lies_inside(place: Path) -> None:
     from odc.geo.geobox import GeoBox
 
     geobox = GeoBox((SIDE, SIDE), GRID, CRS)
-    shrunk = Labels(place / "polygons.gpkg", legend, shrink_m=12).read(geobox)[1]
+    shrunk = Labels(place / "polygons.gpkg", legend, rules=LabelRules(shrink_m=12)).read(geobox)[1]
     expected = rasterize(frame.geometry.buffer(-12), out_shape=(SIDE, SIDE), transform=GRID) == 1
     assert np.array_equal(shrunk, expected)
     assert shrunk.sum() < Labels(place / "polygons.gpkg", legend).read(geobox)[1].sum()

@@ -19,7 +19,8 @@ from geoseg.data.buffer import Deal, GroupBuffer, Regions
 from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
-from geoseg.io.labels import read_labels
+from geoseg.io.label_rules import LabelRules
+from geoseg.io.labels import Labels
 from geoseg.io.opening import files_kept_open
 from geoseg.layers.light import fit_light
 from geoseg.layers.masks import mask_roles, scene_reasons
@@ -92,7 +93,7 @@ def load_scene(
     *,
     class_column: str | None = None,
     hold_mb: float = 0,
-    shrink_m: float = 0.0,
+    rules: LabelRules | None = None,
 ) -> LabelledScene:
     """The scene on the grid of its finest band that `preparation` reads, with labels where all of these have data.
 
@@ -104,8 +105,9 @@ def load_scene(
         log.warning("%s: %s", scene.source, said)
     roles = needed_roles(preparation, light.correction)
     geobox = scene.geobox(roles)
-    indices, labelled = read_labels(labels, geobox, legend, class_column, shrink_m=shrink_m)
-    plane = np.where(labelled, indices, UNLABELLED).astype(np.int16)
+    source = Labels(labels, legend, class_column, rules=rules or LabelRules())
+    source.check_near(geobox)
+    plane = source.read_plane(geobox)
     loaded = LabelledScene(scene, geobox, plane, roles, correction=light.correction)
     if plane.size * 4 * len(roles) <= hold_mb * 1e6:
         loaded = replace(loaded, held=_read_unmasked_ground(scene, roles, geobox))

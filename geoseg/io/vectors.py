@@ -118,7 +118,10 @@ def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame
         raise InputError(
             f"{file} states no CRS, so its place is not known; assign one, for example with: ogr2ogr -a_srs EPSG:4326 fixed.gpkg {file}"
         )
-    return frame.set_geometry(GeoSeries(shapely.force_2d(frame.geometry.to_numpy()), index=frame.index, crs=frame.crs))
+    geometries = frame.geometry.to_numpy()
+    if not shapely.has_z(geometries).any():
+        return frame
+    return frame.set_geometry(GeoSeries(shapely.force_2d(geometries), index=frame.index, crs=frame.crs))
 
 
 def find_layer(path: str | Path, *, wanted: str = "polygons") -> tuple[str, str]:
@@ -209,7 +212,22 @@ def _around_the_world(geometries: NDArray[Any], crs: Any) -> tuple[NDArray[Any],
 
 
 def _surroundings(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """What lies around a grid of geometries in `crs`, and which of those given each is."""
+    """What lies around a grid of geometries in `crs`, and which of those given each is; polygons that cross themselves are mended."""
+    box = box_around(geobox, crs)
+    if box is None:
+        return _sound(geometries), np.arange(len(geometries))
+    candidates, which = _around_the_world(geometries, crs)
+    left, bottom, right, top = shapely.bounds(candidates).T
+    near = (left <= box[2]) & (right >= box[0]) & (bottom <= box[3]) & (top >= box[1])
+    inside = ((left >= box[0]) & (right <= box[2]) & (bottom >= box[1]) & (top <= box[3]))[near]
+    cut = _sound(candidates[near])
+    cut[~inside] = shapely.intersection(cut[~inside], shapely.box(*box))
+    some = ~shapely.is_empty(cut)
+    return cut[some], which[near][some]
+
+
+def box_around(geobox: GeoBox, crs: Any) -> tuple[float, float, float, float] | None:
+    """Left, bottom, right, top in `crs` of a grid and a margin; None where no such box says where the grid is, as around a pole."""
     from geopandas import GeoSeries
 
     edge = GeoSeries(shapely.points(outline(geobox)), crs=horizontal(geobox.crs)).to_crs(horizontal(crs))
@@ -221,8 +239,15 @@ def _surroundings(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[N
     margin = _MARGIN * max(right - left, top - bottom)
     around_a_pole = width is not None and (right - left > width / 2 or max(abs(bottom), abs(top)) + margin > _POLAR * width)
     if around_a_pole or not np.isfinite(margin):
-        return geometries, np.arange(len(geometries))  # a box in `crs` says nothing there
-    candidates, which = _around_the_world(geometries, crs)
-    cut = shapely.intersection(candidates, shapely.box(left - margin, bottom - margin, right + margin, top + margin))
-    some = ~shapely.is_empty(cut)
-    return cut[some], which[some]
+        return None
+    return float(left - margin), float(bottom - margin), float(right + margin), float(top + margin)
+
+
+def _sound(geometries: NDArray[Any]) -> NDArray[Any]:
+    """The geometries, with those polygons mended that cross themselves, which cannot be cut."""
+    broken = ~shapely.is_valid(geometries) & (shapely.get_dimensions(geometries) == 2)
+    if not broken.any():
+        return geometries
+    sound = geometries.copy()
+    sound[broken] = _mend(geometries[broken])
+    return sound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from geoseg.io.label_rules import LabelRules
 from geoseg.legend import LegendClass
 from geoseg.preprocess.calendars import Calendar
 from geoseg.preprocess.prepare import Despeckle
@@ -41,7 +42,18 @@ class CommonSettings(Settings):
     """Column of label polygons that holds the class; None looks for the usual names."""
     shrink_labels_m: float = Field(default=0.0, ge=0)
     """Metres that are taken from the edges of label polygons, where pixels are mixed."""
+    label_width_m: float = Field(default=0.0, ge=0)
+    """Metres that label lines, points and scribbles are wide; they label at least the pixels that they pass."""
+    label_order: str | None = None
+    """Column of numbers or dates: where labels overlap, the greater one wins; None leaves it to the later in the file."""
+    label_classes: dict[int | str, int | str | None] = Field(default_factory=dict)
+    """What the labels say → the name or code of its class, such as `{10: forest, 20: forest, unsure: null}`; null is no label."""
 
     seed: int = 0
     hold_mb: float = 1024
     """Megabytes of scenes that are kept in memory; the others are read window by window."""
+
+    @property
+    def label_rules(self) -> LabelRules:
+        """How labels become pixels."""
+        return LabelRules(self.shrink_labels_m, self.label_width_m, self.label_order, self.label_classes)

@@ -21,6 +21,7 @@ from geoseg.data.splits import PARTS, Part, Split
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import BandError, LabelError, SceneError
 from geoseg.ground import horizontal, pixel_areas_m2, pixel_size_m
+from geoseg.io.label_rules import LabelRules
 from geoseg.io.labels import read_legend
 from geoseg.legend import Legend
 from geoseg.preprocess.indices import get_index
@@ -176,9 +177,9 @@ def _check_speckle(scene: Scene, bands: Sequence[Band], despeckle: Despeckle | N
             log.warning("%s of %s is already filtered by %s; %s", band.role, scene.source, band.despeckled, again)
 
 
-def common_legend(labels: Sequence[str | Path], class_column: str | None) -> Legend:
+def common_legend(labels: Sequence[str | Path], class_column: str | None, rules: LabelRules | None = None) -> Legend:
     """The classes that all label files hold; LabelError where they differ, since no order of theirs would be the right one."""
-    legends = {path: read_legend(path, class_column) for path in dict.fromkeys(labels)}
+    legends = {path: read_legend(path, class_column, rules=rules or LabelRules()) for path in dict.fromkeys(labels)}
     first, legend = next(iter(legends.items()))
     for path, other in legends.items():
         if other != legend:
@@ -200,16 +201,16 @@ def load_scenes(
     legend: Legend,
     class_column: str | None,
     hold_mb: float,
-    shrink_m: float = 0.0,
+    rules: LabelRules | None = None,
 ) -> list[LabelledScene]:
     """The scenes with their labels, in memory as long as these `hold_mb` megabytes last; SceneError where pixel sizes differ too much.
 
-    `shrink_m` is taken from the edges of label polygons.
+    `rules` say how labels become pixels.
     """
     loaded: list[LabelledScene] = []
     left = hold_mb
     for scene, path in zip(scenes, labels, strict=True):
-        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left, shrink_m=shrink_m))
+        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left, rules=rules))
         if loaded[-1].held is not None:
             left -= loaded[-1].held.values.nbytes / 1e6
     sizes = [mean_pixel_size_m(scene) for scene in loaded]

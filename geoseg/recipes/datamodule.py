@@ -92,7 +92,9 @@ class ScenesDataModule(lightning.LightningDataModule):
             return
         scenes = [source if isinstance(source, Scene) else open_scene(source, **self.opening) for source in self.sources]
         wanted = self.settings
-        self.legend = Legend(wanted.classes) if wanted.classes else given.common_legend(self.labels, wanted.class_column)
+        self.legend = (
+            Legend(wanted.classes) if wanted.classes else given.common_legend(self.labels, wanted.class_column, wanted.label_rules)
+        )
         if wanted.calendar is None:
             self.plan = given.plan_preparation(scenes[0], wanted.bands, wanted.indices, wanted.terrain_correction, wanted.despeckle)
         else:
@@ -107,7 +109,7 @@ class ScenesDataModule(lightning.LightningDataModule):
         self.look()
         wanted, generator = self.settings, np.random.default_rng(self.settings.seed)
         scenes = given.load_scenes(
-            self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.shrink_labels_m
+            self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.label_rules
         )
         block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or _LEAST_TILE)
         self.tile = wanted.tile or min(_LARGEST_TILE, max(_LEAST_TILE, block * 3 // 4 // _STEP * _STEP))

@@ -120,10 +120,10 @@ def run(settings: Settings, scenes: Sequence[Scene], labels: Sequence[str | Path
     folder = check_place(out, settings, resume=False)
     labels = list(labels) * len(scenes) if len(labels) == 1 else labels
     generator = np.random.default_rng(settings.seed)
-    legend = Legend(settings.classes) if settings.classes else given.common_legend(labels, settings.class_column)
+    legend = Legend(settings.classes) if settings.classes else given.common_legend(labels, settings.class_column, settings.label_rules)
     with files_kept_open():
         plan = _plan(settings, scenes[0])
-        loaded = given.load_scenes(scenes, labels, plan, legend, settings.class_column, settings.hold_mb, settings.shrink_labels_m)
+        loaded = given.load_scenes(scenes, labels, plan, legend, settings.class_column, settings.hold_mb, settings.label_rules)
         groups = _groups(settings, loaded, labels, legend)
         statistics = ground_statistics(loaded, [plane >= 0 for plane in groups.planes], plan)
         preparation = fit_preparation(plan, statistics)
@@ -176,7 +176,7 @@ def _plan(settings: Settings, scene: Scene) -> Preparation:
 
 
 def _groups(settings: Settings, scenes: Sequence[LabelledScene], labels: Sequence[str | Path], legend: Legend) -> Groups:
-    opened = {str(path): Labels(path, legend, settings.class_column, shrink_m=settings.shrink_labels_m) for path in labels}
+    opened = {str(path): Labels(path, legend, settings.class_column, rules=settings.label_rules) for path in labels}
     of_scenes = [opened[str(path)] for path in labels]
     block = settings.block or fitting_block([scene.labels for scene in scenes])
     return find_groups(scenes, of_scenes, len(legend), column=settings.group_column, block=block, guard=settings.guard)
