@@ -1,11 +1,12 @@
 """What a random training sample costs: processor seconds of geoseg, TorchGeo, bare windows and a memory map.
 
-    python benchmarks/samplers.py [--samples 25] [--rounds 5]
+    python benchmarks/samplers.py [--samples 256] [--rounds 3]
 
 A sample is an image of 256 x 256 pixels (4 bands, uint16) and its labels (uint8). The scenes are generated: 4096 x 4096 pixels,
 tiled, deflate, in two UTM zones, and one of them once more without compression. All readers share one thread and a GDAL cache
-of one size; the rounds are interleaved and medians are taken, so that other work on the machine weighs on all alike. Writes
-benchmarks/results/samplers.json and prints a table. TorchGeo's rows are left out where it is not installed.
+of one size; the rounds are interleaved and medians are taken, so that other work on the machine weighs on all alike. *In groups* is how
+training reads by default: eight patches from each region that is decoded, mixed over 32 regions; a round of 256 samples is one turn
+of all of them. Writes benchmarks/results/samplers.json and prints a table. TorchGeo's rows are left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
+from geoseg.data.buffer import Deal
 from geoseg.data.patches import TrainingPatches, load_scene
 from geoseg.data.samplers import TileSampler
 from geoseg.io.opening import files_kept_open
@@ -36,7 +38,7 @@ from geoseg.preprocess.prepare import BandNeed, Channel, Preparation
 from geoseg.scenes.open_scene import open_scene
 
 RESULTS = Path(__file__).parent / "results" / "samplers.json"
-SIDE, TILE = 4096, 256
+SIDE, TILE, BATCH = 4096, 256, 8
 ROLES = ("blue", "green", "red", "nir")
 CACHE_BYTES = 32 << 20
 LEGEND = Legend.from_names(("land", "water"))
@@ -125,7 +127,7 @@ def own(pairs: list[Pair]) -> TrainingPatches:
         for pair in pairs
     ]
     ground = [np.ones(scene.labels.shape, dtype=bool) for scene in scenes]
-    sampler = TileSampler([scene.labels for scene in scenes], ground, tile=TILE, rare=0.5, generator=np.random.default_rng(0))
+    sampler = TileSampler([scene.labels for scene in scenes], ground, tile=TILE, rare=0.5)
     return TrainingPatches(scenes, ground, PREPARATION, sampler, seed=0)
 
 
@@ -133,6 +135,9 @@ def not_prepared(patches: TrainingPatches) -> Draw:
     """What geoseg's patches are made from: stored numbers, where they are valid, and labels."""
 
     def draw(number: int) -> object:
+        if patches.buffer is not None:
+            which, window, raster = patches.buffer.take(number)
+            return raster, patches.scenes[which].cut_labels(window)
         which, window = patches.sampler.draw(np.random.default_rng(number))
         return patches.scenes[which].read(window), patches.scenes[which].cut_labels(window)
 
@@ -163,10 +168,13 @@ def contenders(folder: Path) -> dict[str, dict[str, Draw]]:
     found: dict[str, dict[str, Draw]] = {}
     for kind, pairs in groups.items():
         patches = own(pairs)
+        grouped = patches.in_groups(Deal.fitting(1 << 20, BATCH, patch_bytes=patches.patch_bytes))
         draws = {
             "bare windows": bare(pairs),
             "geoseg, not prepared": not_prepared(patches),
             "geoseg, ready for a network": patches.__getitem__,
+            "geoseg in groups, not prepared": not_prepared(grouped),
+            "geoseg in groups, ready for a network": grouped.__getitem__,
             "TorchGeo": torchgeo(pairs),
         }
         found[kind] = {name: draw for name, draw in draws.items() if draw is not None}
@@ -185,18 +193,18 @@ def cost(draw: Draw, first: int, samples: int) -> float:
 def main() -> None:
     """Measure all in turn, several times, and write down the medians."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--samples", type=int, default=25)
-    words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--samples", type=int, default=256)
+    words.add_argument("--rounds", type=int, default=3)
     given = words.parse_args()
     logging.getLogger("torchgeo").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS=1), files_kept_open():
         draws = contenders(Path(folder))
         measured: dict[tuple[str, str], list[float]] = {(kind, name): [] for kind, names in draws.items() for name in names}
         for kind, name in measured:
-            cost(draws[kind][name], 0, 5)  # imports and open files are there from here on
+            cost(draws[kind][name], 0, given.samples)  # imports and open files are there, and groups in the middle of their turn
         for round_number in range(given.rounds):
             for kind, name in measured:
-                measured[kind, name].append(cost(draws[kind][name], 1000 + round_number * given.samples, given.samples))
+                measured[kind, name].append(cost(draws[kind][name], (1 + round_number) * given.samples, given.samples))
     median = {key: statistics.median(costs) for key, costs in measured.items()}
     rows = [
         {

@@ -75,7 +75,9 @@ def fitted(ground: Path, folder: Path, changes: dict[str, Any], *, resume: bool 
 FPN = {"encoder_depth": 3, "decoder_pyramid_channels": 8, "decoder_segmentation_channels": 32, "decoder_dropout": 0.5, "upsampling": 1}
 
 
-@pytest.mark.parametrize("changes", [{"ema": 0.9, "schedule": "cosine", "accumulate": 2}, {"family": "smp.FPN", "network": FPN}])
+@pytest.mark.parametrize(
+    "changes", [{"ema": 0.9, "schedule": "cosine", "accumulate": 2}, {"family": "smp.FPN", "network": FPN}, {"hard": 0.5}]
+)
 def test_a_training_taken_up_again_ends_with_the_same_bits(
     ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:

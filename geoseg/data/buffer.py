@@ -24,10 +24,10 @@ from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import Window
 from geoseg.raster import Raster
 
-SIDE = 1024
-"""Edge in pixels of the regions, about: four blocks of 512, sixteen of 256."""
+SIDE = 4
+"""Edge of the regions in windows, about; whole blocks are taken."""
 GROUP = 8
-"""Patches of a group. Of 256 x 256 pixels, eight are half as many pixels as a region has: more would often show the same ground twice."""
+"""Patches of a group. Eight have half as many pixels as a region of 4 x 4 windows: more would often show the same ground twice."""
 PLACES = 16
 """Groups that a batch is mixed from, at most."""
 LANES = 4
@@ -106,8 +106,9 @@ class Regions:
     """Pixels around a window that its region must hold, too, as far as they lie on the scene."""
 
     @classmethod
-    def fitting(cls, scene: tuple[int, int], blocks: tuple[int, int], tile: int, margin: int = 0, *, side: int = SIDE) -> Self:
-        """Regions of about `side` squared pixels in which every window of `tile` pixels has room."""
+    def fitting(cls, scene: tuple[int, int], blocks: tuple[int, int], tile: int, margin: int = 0, *, side: int | None = None) -> Self:
+        """Regions of about `side` squared pixels, SIDE windows if not said, in which every window of `tile` pixels has room."""
+        side = SIDE * tile if side is None else side
         need = [tile + 2 * margin + step if step < size else 1 for step, size in zip(blocks, scene, strict=True)]
         wide = _whole(max(side, need[1]), blocks[1])
         tall = _whole(max(side if wide < 2 * side else side * side // wide, need[0]), blocks[0])

@@ -169,6 +169,14 @@ class TrainingPatches:
         regions = [None if scene.held is not None else _regions(scene, self.sampler.tile, margin) for scene in self.scenes]
         return replace(self, buffer=GroupBuffer(self.scenes, regions, self.sampler, deal, margin=margin, seed=self.seed))
 
+    def place(self, draw: int) -> tuple[int, Window]:
+        """Scene and window of one draw, without reading."""
+        if self.buffer is not None:
+            number, member = self.buffer.deal(draw)
+            scene, windows = self.buffer.windows(number)
+            return scene, windows[member]
+        return self.sampler.draw(np.random.default_rng((self.seed, draw)))
+
     def __getitem__(self, draw: int) -> dict[str, NDArray[np.generic]]:
         """Image and labels of one draw, turned or mirrored at random."""
         _keep_files_of_a_worker()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,30 @@ class TileSampler:
                 "or label more"
             )
         self._chances = [_chances(scene, of_class, rare) for scene in self.places]
+        self._sum_up()
+
+    def _sum_up(self) -> None:
         self._ends = [chances.cumsum() for chances in self._chances]
         self._scene_ends = np.cumsum([chances.sum() for chances in self._chances])
+
+    def harder(self, cells: Sequence[NDArray[np.float64]], share: float) -> TileSampler:
+        """The same sampler with a probability of `share` for windows around labels of hard cells.
+
+        `cells` (row, col), one for each scene, say how hard: a label counts in proportion. Where all are 0 the sampler stays as it is.
+        """
+        hard = [
+            scene.pairs.sum(axis=0) * plane if scene.classes else np.zeros(plane.shape)
+            for scene, plane in zip(self.places, cells, strict=True)
+        ]
+        total = sum(float(plane.sum()) for plane in hard)
+        if not total:
+            return self
+        other = copy(self)
+        other._chances = [chances * (1 - share) for chances in self._chances]
+        for chances, plane in zip(other._chances, hard, strict=True):
+            chances[0] += share / total * plane
+        other._sum_up()
+        return other
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
         """Scene and window."""

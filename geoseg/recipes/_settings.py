@@ -78,6 +78,8 @@ class Settings(CommonSettings):
     """`balanced` weighs a class by one over the root of its share."""
     rare: float = Field(default=0.5, ge=0, le=1)
     """Share of windows drawn around a class that is drawn evenly among the classes."""
+    hard: float = Field(default=0.0, ge=0, lt=1)
+    """Share of windows drawn where the network erred so far, from the second epoch on."""
     group: int = Field(default=8, ge=1)
     """Windows drawn from each piece of ground that is read, in scenes too large for the memory; mixed so that a batch holds many places.
     1 reads each window by itself, which takes about twice the time."""

@@ -80,6 +80,7 @@ def fit(
         num_sanity_val_steps=0,
         gradient_clip_val=_CLIP,
         use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1 if wanted.hard else 0,
     )
     if wanted.learning_rate == "auto":
         module.learning_rate = _tested_rate(module, data, folder / "learning_rate.json", trainer.strategy.root_device, again=resume)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from geoseg.data.difficulty import Difficulty
 from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
 from geoseg.data.region_splits import split_regions
-from geoseg.data.samplers import TileSampler
+from geoseg.data.samplers import EpochSampler, TileSampler
 from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
@@ -118,6 +119,7 @@ class ScenesDataModule(lightning.LightningDataModule):
         statistics = ground_statistics(self.ground.scenes, mine, self.plan)
         known = [scene.labels for scene in self.ground.scenes]
         self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare)
+        self._difficulty = Difficulty([plane.shape for plane in known])
         self.preparation = fit_preparation(self.plan, statistics, keep_indices_raw=wanted.keep_indices_raw)
 
     def class_weights(self) -> NDArray[np.float32] | None:
@@ -133,15 +135,39 @@ class ScenesDataModule(lightning.LightningDataModule):
             self.ground.scenes,
             self.ground.masks["train"],
             self.preparation,
-            self._sampler,
+            self._sampler.harder(self._difficulty.cells(), wanted.hard) if wanted.hard else self._sampler,
             wanted.seed,
             self.alter or wanted.jitter,
             wanted.augment,
         )
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        return shared.training_loader(
+        loader = shared.training_loader(
             patches, draws=wanted.draws, batch=wanted.batch, workers=wanted.workers, rank=rank, world=world, group=wanted.group
         )
+        self._drawn: Any = loader.dataset  # the patches, or the same in groups
+        return loader
+
+    def note_errors(self, epoch: int, batch: int, errors: NDArray[np.floating]) -> None:
+        """Let the next epoch's windows follow the errors (process, patch) of one batch, counted from 0 like the epochs."""
+        world, count = errors.shape
+        if batch == 0:
+            self._difficulty.forget()
+        for rank in range(world):
+            order = EpochSampler(self.settings.draws, rank=rank, world=world)
+            order.set_epoch(epoch)
+            first = batch * self.settings.batch
+            for draw, error in zip(list(order)[first : first + count], errors[rank].tolist(), strict=True):
+                scene, window = self._drawn.place(draw)
+                self._difficulty.add(scene, window, error)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is hard so far, for a training that is taken up again."""
+        return self._difficulty.state() if self.settings.hard else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        if state_dict:
+            self._difficulty.restore(state_dict)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation ground, once."""

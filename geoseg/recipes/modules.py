@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from pydantic import JsonValue
 
 from geoseg.confusion import Confusion
@@ -20,6 +21,7 @@ from geoseg.models.stems import load_encoder
 from geoseg.recipes import _training as shared
 from geoseg.recipes._schedule import make_schedule
 from geoseg.recipes._settings import Settings
+from geoseg.recipes.hard_examples import HardExamples, missed
 from geoseg.settings import parse
 
 _RATE = 2e-3
@@ -88,14 +90,21 @@ class SupervisedSegmentation(lightning.LightningModule):
         """Logits (batch, class, row, col) of images (batch, channel, row, col)."""
         return self.network(image)[DEFAULT_OUTPUT]  # type: ignore[no-any-return]  # torch types every call as Any
 
-    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Loss of one batch; InputError where it is no number, since nothing could be learned any more."""
+    def configure_callbacks(self) -> list[Callback]:
+        """What notes hard windows, where the settings ask for it."""
+        return [HardExamples()] if self.settings.hard else []
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
+        """`loss` of one batch, and what was `missed` in each of its patches where `hard` asks for it.
+
+        InputError where the loss is no number, since nothing could be learned any more.
+        """
         logits = self(batch["image"])
         loss: torch.Tensor = self.loss(logits, batch["labels"], self.class_weights)
         if not torch.isfinite(loss):
             raise InputError(self._broken(f"the loss is {loss.item():g} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}"))
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))
-        return loss
+        return {"loss": loss} | ({"missed": missed(logits, batch["labels"])} if self.settings.hard else {})
 
     def on_train_batch_start(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """What a network draws at random, as dropout does, depends on its place in the training alone: so this can be taken up again."""
