@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from geoseg.data.augment import turn
 from geoseg.data.buffer import Deal, GroupBuffer, Regions
+from geoseg.data.retile import dear_to_read, retiled
 from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
@@ -94,11 +95,13 @@ def load_scene(
     class_column: str | None = None,
     hold_mb: float = 0,
     rules: LabelRules | None = None,
+    retile: Path | None = None,
 ) -> LabelledScene:
     """The scene on the grid of its finest band that `preparation` reads, with labels where all of these have data.
 
-    It is gone through once, window by window. It stays in memory where its bands take at most `hold_mb` megabytes. Raises
-    LabelError where no label lies on valid ground, and what reading and preparing raise.
+    It is gone through once, window by window. It stays in memory where its bands take at most `hold_mb` megabytes;
+    otherwise it is copied into small blocks in the folder `retile`, if one is named, and read there. Raises LabelError where no label lies
+    on valid ground, and what reading, copying and preparing raise.
     """
     light = fit_light(scene, preparation)
     for said in light.warnings:
@@ -111,6 +114,10 @@ def load_scene(
     loaded = LabelledScene(scene, geobox, plane, roles, correction=light.correction)
     if plane.size * 4 * len(roles) <= hold_mb * 1e6:
         loaded = replace(loaded, held=_read_unmasked_ground(scene, roles, geobox))
+    elif retile is not None:
+        loaded = replace(loaded, scene=retiled(scene, [*roles, *mask_roles(scene)], retile))
+    elif (dear := dear_to_read(scene, roles)) is not None:
+        log.warning("%s", dear)
     for window in lay_windows((geobox.shape[0], geobox.shape[1]), _STRIP):
         if (plane[window.slices] != UNLABELLED).any():
             valid = prepare(loaded.read(window), without_statistics(preparation), correction=light.correction).valid_everywhere

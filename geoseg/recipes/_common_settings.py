@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from geoseg.io.label_rules import LabelRules
@@ -52,6 +54,9 @@ class CommonSettings(Settings):
     seed: int = 0
     hold_mb: float = 1024
     """Megabytes of scenes that are kept in memory; the others are read window by window."""
+    retile: Path | None = None
+    """Folder where those others are copied once into small blocks that are quick to read, and found again by later trainings; pays after
+    some hundred windows of a scene."""
 
     @property
     def label_rules(self) -> LabelRules:

@@ -202,15 +202,16 @@ def load_scenes(
     class_column: str | None,
     hold_mb: float,
     rules: LabelRules | None = None,
+    retile: Path | None = None,
 ) -> list[LabelledScene]:
     """The scenes with their labels, in memory as long as these `hold_mb` megabytes last; SceneError where pixel sizes differ too much.
 
-    `rules` say how labels become pixels.
+    `rules` say how labels become pixels; `retile` is a folder for copies in small blocks of scenes that the memory does not hold.
     """
     loaded: list[LabelledScene] = []
     left = hold_mb
     for scene, path in zip(scenes, labels, strict=True):
-        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left, rules=rules))
+        loaded.append(load_scene(scene, path, preparation, legend, class_column=class_column, hold_mb=left, rules=rules, retile=retile))
         if loaded[-1].held is not None:
             left -= loaded[-1].held.values.nbytes / 1e6
     sizes = [mean_pixel_size_m(scene) for scene in loaded]

@@ -110,7 +110,7 @@ class ScenesDataModule(lightning.LightningDataModule):
         self.look()
         wanted, generator = self.settings, np.random.default_rng(self.settings.seed)
         scenes = given.load_scenes(
-            self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.label_rules
+            self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.label_rules, wanted.retile
         )
         block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or _LEAST_TILE)
         self.tile = wanted.tile or min(_LARGEST_TILE, max(_LEAST_TILE, block * 3 // 4 // _STEP * _STEP))

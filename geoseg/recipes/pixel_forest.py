@@ -123,7 +123,9 @@ def run(settings: Settings, scenes: Sequence[Scene], labels: Sequence[str | Path
     legend = Legend(settings.classes) if settings.classes else given.common_legend(labels, settings.class_column, settings.label_rules)
     with files_kept_open():
         plan = _plan(settings, scenes[0])
-        loaded = given.load_scenes(scenes, labels, plan, legend, settings.class_column, settings.hold_mb, settings.label_rules)
+        loaded = given.load_scenes(
+            scenes, labels, plan, legend, settings.class_column, settings.hold_mb, settings.label_rules, settings.retile
+        )
         groups = _groups(settings, loaded, labels, legend)
         statistics = ground_statistics(loaded, [plane >= 0 for plane in groups.planes], plan)
         preparation = fit_preparation(plan, statistics)
