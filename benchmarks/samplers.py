@@ -120,12 +120,10 @@ def memory_map(folder: Path, pixels: np.ndarray, codes: np.ndarray) -> Draw:
     return draw
 
 
-def own(pairs: list[Pair]) -> TrainingPatches:
+def own(pairs: list[Pair], retile: Path | None = None) -> TrainingPatches:
     """geoseg's patches as training draws them: prepared, turned, with labels where the image is valid."""
-    scenes = [
-        load_scene(open_scene(pair.image, sensor="sentinel-2-l1c", bands=list(ROLES)), pair.labels, PREPARATION, LEGEND, hold_mb=0)
-        for pair in pairs
-    ]
+    opened = [open_scene(pair.image, sensor="sentinel-2-l1c", bands=list(ROLES)) for pair in pairs]
+    scenes = [load_scene(one, pair.labels, PREPARATION, LEGEND, retile=retile) for one, pair in zip(opened, pairs, strict=True)]
     ground = [np.ones(scene.labels.shape, dtype=bool) for scene in scenes]
     sampler = TileSampler([scene.labels for scene in scenes], ground, tile=TILE, rare=0.5)
     return TrainingPatches(scenes, ground, PREPARATION, sampler, seed=0)
@@ -176,6 +174,7 @@ def contenders(folder: Path) -> dict[str, dict[str, Draw]]:
             "geoseg in groups, not prepared": not_prepared(grouped),
             "geoseg in groups, ready for a network": grouped.__getitem__,
             "TorchGeo": torchgeo(pairs),
+            "geoseg, retiled, not prepared": not_prepared(own(pairs, folder / "retiled")),
         }
         found[kind] = {name: draw for name, draw in draws.items() if draw is not None}
     found["one zone, not compressed"]["memory map"] = memory_map(folder, pixels, codes)
