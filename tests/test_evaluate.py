@@ -17,7 +17,7 @@ from shapely.geometry import box
 
 from geoseg.confusion import Confusion
 from geoseg.errors import InputError, LabelError
-from geoseg.evaluation.calibration import Calibration
+from geoseg.models.calibration import Calibration
 from geoseg.evaluation.evaluate import evaluate
 from geoseg.maps import counting
 

@@ -23,6 +23,7 @@ from geoseg.errors import BandError, InputError, LabelError, PackageError
 from geoseg.layers.terrain import with_terrain
 from geoseg.models.package import ModelPackage
 from geoseg.preprocess.terrain_correction import TerrainCorrection
+from geoseg.recipes import _training
 from geoseg.recipes._ground import balance, common_legend, plan_preparation
 from geoseg.recipes.supervised import Settings, run
 from geoseg.runtimes.open_runtime import open_runtime
@@ -58,6 +59,39 @@ def test_a_short_training_learns_what_can_be_told_apart(package: ModelPackage) -
     assert figures["mean IoU"].value > 0.8
     assert "not trained on" in figures["mean IoU"].on
     assert figures["IoU of class 20"].by == "labels given by the user"
+
+
+def test_scores_are_frequencies_on_ground_that_was_held_out(package: ModelPackage, ground: Path, tmp_path: Path) -> None:
+    found = json.loads(package.read("report.json"))["calibration"]
+    assert package.outputs[0].calibrated
+    assert package.outputs[0].temperature == found["value"]
+    assert "temperature of" in package.read("report.md").decode()
+    assert {figure.name: figure.value for figure in package.figures}["expected calibration error"] == found["after"]
+    plain = run(settings(calibrate=False), [scene_of(ground)], [ground / "labels.tif"], tmp_path / "plain", accelerator="cpu")
+    assert (plain.outputs[0].calibrated, plain.outputs[0].temperature) == (False, None)
+
+
+def test_a_temperature_is_found_again_whatever_share_of_the_pixels_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    logits = torch.tensor(generator.normal(0, 2, (8, 3, 32, 32)), dtype=torch.float32)
+    drawn = torch.distributions.Categorical(logits=logits.movedim(1, -1)).sample()
+    drawn[:, :4] = -1
+    batches = [{"image": 2.5 * logits[at : at + 2], "labels": drawn[at : at + 2]} for at in range(0, 8, 2)]
+
+    class Same(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"classes": image}
+
+    for most in (100_000, 3000):
+        monkeypatch.setattr(_training, "_MOST_SCORED", most)
+        found = _training.temperature_of(Same(), batches, batches, seed=0)
+        assert found.value == pytest.approx(2.5, rel=0.1)
+        assert found.after < 0.05 < found.before
+    assert _training.temperature_of(Same(), [{"image": logits[:1, :, :4, :4], "labels": drawn[:1, :4, :4]}], batches, seed=0) is None
 
 
 def test_the_package_holds_what_mapping_needs(package: ModelPackage) -> None:

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from geoseg.errors import InputError, LabelError, PackageError
-from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.named_areas import NamedAreas
 from geoseg.io.labels import Labels
 from geoseg.mapping.network import open_network
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.rows import finished_strips
 from geoseg.mapping.windows import area_of
+from geoseg.models.calibration import Calibration
 from geoseg.models.package import CARD, ONNX, WEIGHTS, Figure, ModelDescription, ModelPackage, Output, write_package
-from geoseg.models.temperature import fit_temperature, tempered
+from geoseg.models.temperature import fit_temperature, tempered_pixels
 from geoseg.scene import Scene
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _MOST = 400_000
 _BLOCK = 64
 """Pixels: edge of the blocks that are shared out where a package tells of no ground that was held out."""
 _SEED = 0
+_FIGURE = "expected calibration error"
 _FIT, _JUDGE = "fit", "judge"
 
 
@@ -41,7 +42,7 @@ class Calibrated:
     package: ModelPackage
     temperature: float
     before: float
-    """Expected calibration error, 0…1, on ground that the temperature was not fitted on."""
+    """Expected calibration error, 0…1, on ground that the temperature was not fitted on; with the temperature that the package had."""
     after: float
     fitted_on: str
     judged_on: str
@@ -64,8 +65,8 @@ def calibrate(
     It is fitted on the validation ground of the package's training and judged on its test ground, where it tells of both; else on every
     other block of 64 pixels of all labelled ground, and judged on the blocks between. Class maps stay the same.
 
-    Raises PackageError where the package maps no or several classes, or has a temperature already, or `out` exists; InputError for
-    labels that do not go with the scenes; LabelError where too little ground is labelled.
+    A temperature that the package has is replaced. Raises PackageError where the package maps no or several classes, or `out` exists;
+    InputError for labels that do not go with the scenes; LabelError where too little ground is labelled.
     """
     if Path(out).exists():
         raise PackageError(f"{out} exists already; choose another name for the model package, or remove it")
@@ -73,8 +74,6 @@ def calibrate(
     if len(outputs) != 1 or package.preparation.calendar is not None:
         raise PackageError(f"{package.path} is not a model of one map of classes of single dates, which is what can be calibrated")
     output = outputs[0]
-    if output.temperature is not None:
-        raise PackageError(f"{package.path} is calibrated already; calibrate the package that it was made from")
     if len(labels) not in (1, len(scenes)):
         raise InputError(f"{len(labels)} files of labels for {len(scenes)} scenes; give one for all, or one for each in the same order")
     opened = [Labels(path, output.legend, class_column) for path in labels]
@@ -87,12 +86,13 @@ def calibrate(
     pixels = _thinned(_Pixels(*(np.concatenate([getattr(one, name) for one in found]) for name in ("scores", "truth", "place"))), generator)
     fitted, judged, on = _shared_out(pixels)
     temperature = fit_temperature(pixels.scores[fitted], pixels.truth[fitted])
-    before, after = (_error(pixels, judged, at) for at in (1.0, temperature))
+    before, after = (_error(pixels, judged, at) for at in (output.temperature or 1.0, temperature))
     changed = output.model_copy(update={"temperature": temperature, "calibrated": True})
     names = ", ".join(scene.name for scene in scenes)
+    was = "without temperature" if output.temperature is None else "with the temperature that it had"
     figures = tuple(
-        Figure(name=f"expected calibration error {what}", value=value, on=f"{on[1]} of {names}", by=package.labels or "labels given")
-        for what, value in (("without temperature", before), ("with it", after))
+        Figure(name=f"{_FIGURE} {what}", value=value, on=f"{on[1]} of {names}", by=package.labels or "labels given")
+        for what, value in ((was, before), ("with its temperature", after))
     )
     made = _write(package, Path(out), changed, figures)
     return Calibrated(made, temperature, before, after, *on)
@@ -148,7 +148,7 @@ def _shared_out(pixels: _Pixels) -> tuple[NDArray[np.bool_], NDArray[np.bool_], 
 
 
 def _error(pixels: _Pixels, judged: NDArray[np.bool_], temperature: float) -> float:
-    scores = tempered(pixels.scores[judged].T[:, np.newaxis], temperature)[:, 0].T
+    scores = tempered_pixels(pixels.scores[judged], temperature)
     guess = scores.argmax(axis=1)
     of_class = np.take_along_axis(scores, guess[:, np.newaxis], axis=1)[:, 0]
     return Calibration.count(of_class, guess == pixels.truth[judged]).error
@@ -158,5 +158,6 @@ def _write(package: ModelPackage, out: Path, output: Output, figures: tuple[Figu
     kept = {name: package.read(name) for name in package.checksums if name not in (CARD, ONNX, WEIGHTS)}
     stated = {name: getattr(package, name) for name in ModelDescription.model_fields}
     stated["outputs"] = tuple(output if one.name == output.name else one for one in package.outputs)
-    description = ModelDescription(**{**stated, "figures": (*package.figures, *figures)})
+    kept_figures = (figure for figure in package.figures if not figure.name.startswith(_FIGURE))
+    description = ModelDescription(**{**stated, "figures": (*kept_figures, *figures)})
     return write_package(out, description, onnx=package.onnx, weights=package.weights, others=kept)

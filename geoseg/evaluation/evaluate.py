@@ -16,7 +16,6 @@ import numpy as np
 from geoseg.confusion import Confusion
 from geoseg.errors import InputError, LabelError
 from geoseg.evaluation.boundaries import Boundaries, count_boundaries, halo_rows
-from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.guesses import guessed, read_scores
 from geoseg.evaluation.named_areas import NamedAreas, named_areas
 from geoseg.evaluation.objects import count_objects
@@ -29,6 +28,7 @@ from geoseg.io.score_files import open_scores
 from geoseg.legend import Legend, LegendClass
 from geoseg.maps.counting import strips
 from geoseg.maps.map_results import MapResult, open_all_maps
+from geoseg.models.calibration import Calibration
 from geoseg.polygons.objects import LEAST_IOU, ObjectScore
 from geoseg.settings import nearest
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from geoseg.confusion import Confusion
 from geoseg.evaluation.boundaries import Boundaries
-from geoseg.evaluation.calibration import Calibration
 from geoseg.evaluation.evaluate import Evaluation
 from geoseg.evaluation.picture import ErrorPicture
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.legend import Legend
+from geoseg.models.calibration import Calibration
 from geoseg.polygons.objects import LEAST_IOU, ObjectScore
 
 NAMES = {"figures": "report.json", "matrix": "confusion.csv", "page": "report.html"}

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from geoseg.io.atomic import atomic
 from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
+from geoseg.models.temperature import Temperature
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes._common_settings import CommonSettings
 from geoseg.recipes._ground import JudgedGround, mean_pixel_size_m, software_versions, trained_bbox
@@ -74,6 +75,8 @@ class Trained:
     """File name → PNG, shown in the report."""
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Class → least and greatest IoU, where the figures come from several folds."""
+    temperature: Temperature | None = None
+    """Makes frequencies of the scores; None leaves them uncalibrated."""
 
 
 def training_folder(out: str | Path) -> Path:
@@ -107,6 +110,8 @@ def open_folder(folder: Path, settings: CommonSettings) -> None:
 def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPackage:
     """Write report.json and report.md to `folder`, and the package with both, its held-out blocks and its networks to `out`."""
     output = Output.from_legend(DEFAULT_OUTPUT, trained.legend)
+    if trained.temperature is not None:
+        output = output.model_copy(update={"temperature": trained.temperature.value, "calibrated": True})
     stated = _report(trained)
     text = _report_text(trained, stated)
     others = {
@@ -136,6 +141,7 @@ def _report(trained: Trained) -> dict[str, Any]:
         **trained.model.facts,
         "shared_out": trained.ground.shared_out,
         "ground": trained.ground.stated(trained.legend),
+        "calibration": None if trained.temperature is None else asdict(trained.temperature),
         "measures": {
             part: {
                 "mean_iou": _plain(confusion.mean_iou),
@@ -185,6 +191,8 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     values = {f"IoU of {label}": row["iou"] for label, row in measured["classes"].items()} | {"mean IoU": measured["mean_iou"]}
     for label, (least, greatest) in trained.spread.items():
         values |= {f"IoU of {label}, least of the folds": least, f"IoU of {label}, greatest of the folds": greatest}
+    if trained.temperature is not None:
+        values |= {"expected calibration error": trained.temperature.after}
     figures = tuple(Figure(name=what, value=value, on=on, by=settings.label_source) for what, value in values.items() if value is not None)
     times = [scene.scene.time for scene in scenes if scene.scene.time is not None]
     aware = sorted(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)

@@ -91,6 +91,8 @@ class Settings(CommonSettings):
 
     workers: int = Field(default=0, ge=0)
     """Processes that read windows; 0 reads in the training process."""
+    calibrate: bool = True
+    """Fit a temperature on the validation blocks, so that the scores of maps are frequencies on ground like that; classes stay the same."""
     compare: Literal["forest", "none"] = "forest"
     """`forest`: the report also says how a random forest on single pixels of the same ground does, where scikit-learn is installed."""
     pictures: int = Field(default=4, ge=0)

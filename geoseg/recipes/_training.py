@@ -17,14 +17,18 @@ from geoseg.data.samplers import EpochSampler, grid_windows
 from geoseg.data.splits import Part
 from geoseg.data.windows import UNLABELLED
 from geoseg.legend import Legend
+from geoseg.models.calibration import Calibration
 from geoseg.models.description import DEFAULT_OUTPUT, Output
 from geoseg.models.export import check_parity, export_onnx, save_weights
 from geoseg.models.reach import looks_around_only
 from geoseg.models.segmenter import ScoredNetwork, Segmenter, count_parameters
+from geoseg.models.temperature import Temperature, fit_temperature, tempered_pixels
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes._ground import Ground
 from geoseg.recipes._results import Model
 
+_MOST_SCORED, _FEWEST_SCORED = 400_000, 100
+"""Pixels from which a temperature is taken."""
 _LARGER, _LARGEST = 4, 1024
 """How much larger the tiles of a map are than those of training, and their largest edge: seams get fainter, memory grows."""
 
@@ -75,6 +79,46 @@ def judge(network: Segmenter, batches: DataLoader[Any], legend: Legend) -> Confu
         for batch in batches:
             total += count_batch(network(batch["image"].to(device))[DEFAULT_OUTPUT], batch["labels"], legend)
     return total
+
+
+def temperature_of(network: Segmenter, fitted: DataLoader[Any], judged: DataLoader[Any], *, seed: int) -> Temperature | None:
+    """The temperature at which a network's scores are frequencies on the ground of `fitted`, and what it does on that of `judged`.
+
+    None where either has too few labelled pixels to say.
+    """
+    generator = np.random.default_rng(seed)
+    (scores, truth), (seen, known) = (_scored_pixels(network, batches, generator) for batches in (fitted, judged))
+    if min(len(truth), len(known)) < _FEWEST_SCORED:
+        return None
+    found = fit_temperature(scores, truth)
+    errors = (_calibration_error(tempered_pixels(seen, value), known) for value in (1.0, found))
+    return Temperature(found, *errors)
+
+
+def _calibration_error(scores: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+    """Expected calibration error of scores (pixel, class), 0…1."""
+    return Calibration.count(scores.max(axis=1), scores.argmax(axis=1) == truth).error
+
+
+def _scored_pixels(
+    network: Segmenter, batches: DataLoader[Any], generator: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Scores (pixel, class) and true classes (pixel,) of labelled pixels; of more than some 400,000 a random share, all alike."""
+    network.eval()
+    device = next(network.parameters()).device
+    kept: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    share = 1.0
+    with torch.inference_mode():
+        for batch in batches:
+            scores = network(batch["image"].to(device))[DEFAULT_OUTPUT].softmax(dim=1).movedim(1, -1).cpu().numpy()
+            truth = batch["labels"].numpy()
+            chosen = (truth != UNLABELLED) & (generator.random(truth.shape) < share)
+            kept.append((scores[chosen], truth[chosen]))
+            if sum(len(one) for _, one in kept) > _MOST_SCORED:
+                share /= 2
+                halves = [generator.random(len(one)) < 0.5 for _, one in kept]
+                kept = [(scores[half], truth[half]) for (scores, truth), half in zip(kept, halves, strict=True)]
+    return np.concatenate([scores for scores, _ in kept]), np.concatenate([truth for _, truth in kept])
 
 
 def guess(network: Segmenter, images: NDArray[np.float32]) -> NDArray[np.int64]:

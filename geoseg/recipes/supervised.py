@@ -28,6 +28,7 @@ from geoseg.data.splits import Part, write_split
 from geoseg.errors import InputError
 from geoseg.io.opening import files_kept_open
 from geoseg.models.package import ModelPackage
+from geoseg.models.temperature import Temperature
 from geoseg.recipes import _training as shared
 from geoseg.recipes._picture import draw_patches
 from geoseg.recipes._progress import Progress
@@ -92,6 +93,9 @@ def run(
         tile=data.tile,
         map_tile=settings.map_tile,
     )
+    temperature = None
+    if settings.calibrate:
+        temperature = shared.temperature_of(network, data.grid("validation"), data.grid("test"), seed=settings.seed)
     compared = _forest(data)
     facts: dict[str, JsonValue] = {
         "epochs": fitted.epochs,
@@ -99,7 +103,11 @@ def run(
         "learning_rate": module.learning_rate,
         "guard_m": data.ground.guard_m,
         "tile": data.tile,
-        "notes": [said for said in (fitted.ended, _rate_said(module), module.stem, _compared(compared, confusions["test"])) if said],
+        "notes": [
+            said
+            for said in (fitted.ended, _rate_said(module), module.stem, _calibrated(temperature), _compared(compared, confusions["test"]))
+            if said
+        ],
         "pixel_forest": {} if compared is None else plain_figures(compared),
     }
     trained = Trained(
@@ -112,6 +120,7 @@ def run(
         time.monotonic() - started,
         facts,
         pictures=_pictures(module, data),
+        temperature=temperature,
     )
     return write_trained(trained, out, folder)
 
@@ -129,6 +138,15 @@ def _compared(forest: Confusion | None, network: Confusion) -> str:
     found = ", ".join(f"{name} {figures['iou']:.3f}" for name, figures in forest.figures().items())
     better = "less" if forest.mean_iou <= network.mean_iou else "more, so look whether a network is worth it here"
     return f"A random forest on single pixels of the same ground: mean IoU {forest.mean_iou:.3f} on the test blocks ({found}), {better}."
+
+
+def _calibrated(found: Temperature | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"Scores are taken at a temperature of {found.value:.2f}, fitted on the validation blocks: on the test blocks their expected "
+        f"calibration error is {found.after:.3f}, without it {found.before:.3f}."
+    )
 
 
 def _rate_said(module: SupervisedSegmentation) -> str:
