@@ -1,4 +1,4 @@
-"""The same ground as it might have been seen: turned, mirrored, under another sky."""
+"""The same ground as it might have been seen: turned, mirrored, under another sky, without some bands."""
 
 from __future__ import annotations
 
@@ -66,3 +66,11 @@ def turn(planes: NDArray[Number], which: int) -> NDArray[Number]:
     """One of the eight ways to lay a square (…, row, col) on itself: `which` % 4 quarter turns, mirrored first from 4 on."""
     mirrored = planes[..., ::-1] if which >= 4 else planes
     return np.ascontiguousarray(np.rot90(mirrored, which % 4, axes=(-2, -1)))
+
+
+def dropped(count: int, chance: float, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """(count,) True for what is left out, each with this chance; where all would be, one stays."""
+    gone: NDArray[np.bool_] = generator.random(count) < chance
+    if gone.all():
+        gone[int(generator.integers(count))] = False
+    return gone

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from geoseg.data.augment import turn
+from geoseg.data.augment import dropped, turn
 from geoseg.data.places import Place, SensorView, corrections
 from geoseg.data.samplers import TileSampler
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
@@ -134,12 +134,8 @@ class SensorPatches:
             if len(of_sensor) == count and name not in gone:
                 of_sensor.remove(int(generator.integers(count)))
             dates |= {(name, at) for at in of_sensor}
-        channels = {}
-        for name, view in self.views.items():
-            lost = generator.random(len(view.preparation.channels)) < self.dropout.channels
-            if lost.all():
-                lost[int(generator.integers(lost.size))] = False
-            channels[name] = lost
+        chance = self.dropout.channels
+        channels = {name: dropped(len(view.preparation.channels), chance, generator) for name, view in self.views.items()}
         return _Dropped(frozenset(dates), channels)
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from geoseg.data.augment import turn
+from geoseg.data.augment import dropped, turn
 from geoseg.data.buffer import Deal, GroupBuffer, Regions
 from geoseg.data.retile import dear_to_read, retiled
 from geoseg.data.samplers import TileSampler
+from geoseg.data.scale import coarser, draw_factor, margin_of
 from geoseg.data.windows import UNLABELLED, Window, lay_windows
 from geoseg.errors import LabelError
 from geoseg.io.label_rules import LabelRules
@@ -159,22 +160,30 @@ class TrainingPatches:
     """Applied before preparing; None leaves the light as it was."""
     augment: Callable[[Raster, np.random.Generator], Raster] | None = None
     """Applied after that; such as `geoseg.data.weather.Augment`."""
+    coarsen: float = 1.0
+    """Greatest factor by which a patch's pixels are larger than the scene's, as a coarser sensor sees the ground."""
+    drop_channels: float = 0.0
+    """Chance of each channel to be 0 throughout, which is its mean; one always stays."""
     buffer: GroupBuffer | None = None
     """Reads several patches at once, see `in_groups`; None reads each window by itself."""
 
     @property
+    def margin(self) -> int:
+        """Pixels that are read around each window."""
+        return margin_of(self.sampler.tile, halo(self.preparation), self.coarsen)
+
+    @property
     def patch_bytes(self) -> int:
         """Memory that a window takes before it is prepared, at most: four bytes a value, one for its validity."""
-        edge = self.sampler.tile + 2 * halo(self.preparation)
+        edge = self.sampler.tile + 2 * self.margin
         return 5 * max(len(scene.roles) for scene in self.scenes) * edge * edge
 
     def in_groups(self, deal: Deal) -> TrainingPatches:
         """Patches by the same law, several from each region that is decoded; as they are where all scenes are in memory."""
         if all(scene.held is not None for scene in self.scenes):
             return self
-        margin = halo(self.preparation)
-        regions = [None if scene.held is not None else _regions(scene, self.sampler.tile, margin) for scene in self.scenes]
-        return replace(self, buffer=GroupBuffer(self.scenes, regions, self.sampler, deal, margin=margin, seed=self.seed))
+        regions = [None if scene.held is not None else _regions(scene, self.sampler.tile, self.margin) for scene in self.scenes]
+        return replace(self, buffer=GroupBuffer(self.scenes, regions, self.sampler, deal, margin=self.margin, seed=self.seed))
 
     def place(self, draw: int) -> tuple[int, Window]:
         """Scene and window of one draw, without reading."""
@@ -188,20 +197,26 @@ class TrainingPatches:
         """Image and labels of one draw, turned or mirrored at random."""
         _keep_files_of_a_worker()
         generator = np.random.default_rng((self.seed, draw))
-        margin = halo(self.preparation)
         if self.buffer is not None:
             which, window, raster = self.buffer.take(draw)
         else:
             which, window = self.sampler.draw(generator)
-            raster = self.scenes[which].read(window.grown(margin))
-        scene, wide = self.scenes[which], window.grown(margin)
+            raster = self.scenes[which].read(window.grown(self.margin))
+        scene, wide = self.scenes[which], window.grown(self.margin)
         labels = np.where(wide.cut(self.ground[which], False), scene.cut_labels(wide), UNLABELLED)
+        margin = halo(self.preparation)
+        if self.coarsen > 1:
+            mine = wide.cut(self.ground[which], False).astype(np.bool_)  # larger pixels reach over ground that is held out
+            seen = replace(raster, valid=raster.valid & mine)
+            raster, labels = coarser(seen, labels, window.rows + 2 * margin, draw_factor(self.coarsen, generator))
         if self.alter is not None:
             raster = self.alter(raster, labels, generator)
         if self.augment is not None:
             raster = self.augment(raster, generator)
         inner = Window(margin, margin, window.rows, window.cols).slices
         patch = _patch(raster, labels[inner], self.preparation, scene.correction)
+        if self.drop_channels:
+            patch.image[dropped(len(patch.image), self.drop_channels, generator)] = 0
         side = int(generator.integers(8))
         return {name: turn(planes, side) for name, planes in patch.to_dict().items()}
 

@@ -24,6 +24,7 @@ from geoseg.models.temperature import Temperature
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes._common_settings import CommonSettings
 from geoseg.recipes._ground import JudgedGround, mean_pixel_size_m, software_versions, trained_bbox
+from geoseg.settings import Settings
 
 REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
 PICTURE = "held_out.png"
@@ -75,6 +76,8 @@ class Trained:
     """File name → PNG, shown in the report."""
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Class → least and greatest IoU, where the figures come from several folds."""
+    coarsest: float = 1.0
+    """How many times as large as the scenes' the pixels were that it has learned from, at most."""
     temperature: Temperature | None = None
     """Makes frequencies of the scores; None leaves them uncalibrated."""
 
@@ -85,7 +88,7 @@ def training_folder(out: str | Path) -> Path:
     return out.with_name(f"{out.stem if out.suffix == '.zip' else out.name}_training")
 
 
-def check_place(out: str | Path, settings: CommonSettings, *, resume: bool) -> Path:
+def check_place(out: str | Path, settings: Settings, *, resume: bool) -> Path:
     """The training's folder, not yet made; PackageError where `out` exists, InputError where another training lies there."""
     if Path(out).exists():
         raise PackageError(f"{out} exists already; choose another name for the model package, or remove it")
@@ -98,7 +101,7 @@ def check_place(out: str | Path, settings: CommonSettings, *, resume: bool) -> P
     return folder
 
 
-def open_folder(folder: Path, settings: CommonSettings) -> None:
+def open_folder(folder: Path, settings: Settings) -> None:
     """Make the training's folder and write down its settings; OutputError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,7 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
     return write_package(out, description, onnx=trained.model.onnx, weights=trained.model.weights, others=others)
 
 
-def _stated(settings: CommonSettings) -> str:
+def _stated(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), indent=2)
 
 
@@ -184,7 +187,7 @@ def _report_text(trained: Trained, stated: Mapping[str, Any]) -> str:
 
 def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: str | Path) -> ModelDescription:
     settings, scenes = trained.settings, trained.ground.scenes
-    name = settings.name or _name_of(Path(out))
+    name = settings.name or name_of(Path(out))
     pixel_m = float(f"{mean_pixel_size_m(scenes[0]):.3g}")
     part = list(trained.confusions)[-1]
     measured, on = stated["measures"][part], trained.ground.on(part)
@@ -204,7 +207,7 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
         preparation=trained.preparation,
         outputs=(output,),
         pixel_size_m=pixel_m,
-        pixel_size_range_m=(pixel_m * _SIZE_RANGE[0], pixel_m * _SIZE_RANGE[1]),
+        pixel_size_range_m=(pixel_m * _SIZE_RANGE[0], pixel_m * _SIZE_RANGE[1] * trained.coarsest),
         tile=trained.model.tile,
         overlap=trained.model.overlap,
         stride=trained.model.stride,
@@ -253,7 +256,7 @@ def _held_out(trained: Trained) -> str:
     return text
 
 
-def _name_of(out: Path) -> str:
+def name_of(out: Path) -> str:
     """A package name from a file name: small letters, digits and a few signs, beginning with a letter."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", (out.stem if out.suffix == ".zip" else out.name).lower()).strip("-._")
     return plain if re.match(r"[a-z].{2}", plain) else f"model-{plain or 'unnamed'}"

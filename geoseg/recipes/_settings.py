@@ -89,6 +89,12 @@ class Settings(CommonSettings):
     """What patches go through besides: `{clouds: {}}` for clouds and their shadows, `{speckle: {looks: 8}}` for radar; with settings of
     `geoseg/data/weather.py`."""
 
+    coarsen: float = Field(default=1.0, ge=1, le=4)
+    """Greatest factor by which the pixels of a patch are larger than the scene's, averaged as a coarser sensor sees the ground; the package
+    then takes scenes of such pixels, too."""
+    drop_channels: float = Field(default=0.0, ge=0, lt=1)
+    """Chance of each channel of a patch to be left at its mean, so that a network learns not to lean on one alone."""
+
     workers: int = Field(default=0, ge=0)
     """Processes that read windows; 0 reads in the training process."""
     calibrate: bool = True

@@ -139,6 +139,8 @@ class ScenesDataModule(lightning.LightningDataModule):
             wanted.seed,
             self.alter or wanted.jitter,
             wanted.augment,
+            wanted.coarsen,
+            wanted.drop_channels,
         )
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         loader = shared.training_loader(

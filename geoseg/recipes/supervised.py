@@ -120,6 +120,7 @@ def run(
         time.monotonic() - started,
         facts,
         pictures=_pictures(module, data),
+        coarsest=settings.coarsen,
         temperature=temperature,
     )
     return write_trained(trained, out, folder)
