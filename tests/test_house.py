@@ -39,6 +39,7 @@ TORCH_MODULES = {
     "geoseg.models.region_losses",
     "geoseg.models.stems",
     "geoseg.models.export",
+    "geoseg.data.benchmark_samples",
     "geoseg.data.torchgeo",
 }
 """Where torch may be imported at the top of a file; everything else is the core."""

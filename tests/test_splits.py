@@ -133,6 +133,18 @@ def test_regions_say_what_is_learned_from_and_the_gap_is_kept(tmp_path: Path, gu
     assert sorted(split.held_out()["part"]) == ["test", "validation"]
 
 
+@pytest.mark.parametrize("guard", [0, 5])
+def test_the_gap_is_kept_across_the_border_of_two_scenes(tmp_path: Path, guard: int) -> None:
+    path = regions(tmp_path, train=(0, 100), test=(100, 230), validation=(230, 260))
+    halves = [GRID[:, :100], GRID[:, 100:]]
+    split, whole = split_regions(halves, path, "part", guard=guard), split_regions([GRID], path, "part", guard=guard)
+    for part in PARTS:
+        beside = np.concatenate([split.mask(0, part), split.mask(1, part)], axis=1)
+        np.testing.assert_array_equal(beside, whole.mask(0, part))
+    assert np.flatnonzero(split.mask(0, "train")[0])[-1] == 99 - guard
+    assert np.flatnonzero(split.mask(1, "test")[0])[0] == guard
+
+
 @pytest.mark.parametrize(
     ("parts", "column", "told"),
     [

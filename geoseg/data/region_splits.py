@@ -36,7 +36,7 @@ class RegionSplit:
 
     def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
         """(row, col) of a scene; True on the ground of `part`, the guard gap left out on both sides."""
-        grid = self.geoboxes[scene]
+        grid, guard = self.geoboxes[scene].pad(self.guard), self.guard  # a polygon beside the scene counts, too
         placed, which = onto_grid(self.geometries, self.crs, grid)
         order = np.argsort(self.parts[which], kind="stable")
         shapes = list(zip(placed[order], (self.parts[which][order] + 1).tolist(), strict=True))
@@ -44,8 +44,9 @@ class RegionSplit:
         burned = rasterize(shapes, out_shape=size, transform=grid.affine, dtype="uint8") if shapes else np.zeros(size, np.uint8)
         own = PARTS.index(part) + 1
         others = ((burned != own) & (burned != 0)).astype(np.uint8)
-        near = maximum_filter(others, size=2 * self.guard + 1, mode="constant") > 0
-        return np.asarray((burned == own) & ~near, dtype=np.bool_)
+        near = maximum_filter(others, size=2 * guard + 1, mode="constant") > 0
+        mask: NDArray[np.bool_] = (burned == own) & ~near
+        return mask[guard : size[0] - guard, guard : size[1] - guard]
 
     def pieces(self, part: Part) -> int:
         """How many polygons the part has."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import pandas
 import shapely
-from affine import Affine
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -17,7 +17,8 @@ from pandas.api.types import is_datetime64_any_dtype, is_numeric_dtype
 from rasterio.features import rasterize
 
 from geoseg.errors import LabelError
-from geoseg.ground import corners_to_map, distance_km, pixel_size_m, world_width
+from geoseg.ground import distance_km, world_width
+from geoseg.io.label_ground import buffered, cells, grown
 from geoseg.io.label_rules import LabelRules
 from geoseg.io.vectors import box_around, onto_grid
 
@@ -46,7 +47,8 @@ class LabelFeatures:
 
     def check_near(self, geobox: GeoBox) -> None:
         """Raise LabelError where no feature lies on the grid, saying how far away they are."""
-        if len(self._placed(geobox)[0]):
+        wide = (grown(geobox[cell.slices], self._rules.width_m / 2 / cell.scale) for cell in cells(geobox) if self._rules.width_m)
+        if any(len(self._placed(here, here)[0]) for here in itertools.chain([geobox], wide)):
             return
         everywhere = shapely.GeometryCollection(self._geometries.tolist())
         far = (
@@ -55,29 +57,28 @@ class LabelFeatures:
         raise LabelError(f"no label of {self.path} lies on the scene: {far}; give labels of this place")
 
     def burn(self, geobox: GeoBox) -> NDArray[np.int64]:
-        """(row, col) the number of the feature that labels each pixel, NO_FEATURE for none.
+        """(row, col) the number of the feature that labels each pixel, NO_FEATURE for none; the same in every window of a grid.
 
         Polygons label the pixels whose centre they cover, lines and points those that they pass, as wide as the rules say.
         """
-        placed, which = self._placed(geobox)
-        if not len(placed):
-            return np.full(geobox.shape.yx, NO_FEATURE)
-        shapes = zip(placed, (which + 1).tolist(), strict=True)
-        burned = rasterize(shapes, out_shape=tuple(geobox.shape), transform=geobox.affine, dtype="int32").astype(np.int64)
-        return np.asarray(burned + NO_FEATURE)
+        if not self._rules.reach_m:
+            return _burned(*self._placed(geobox, geobox), geobox)
+        numbers = np.full(geobox.shape.yx, NO_FEATURE, dtype=np.int64)
+        for cell in cells(geobox):
+            here, reach = geobox[cell.slices], self._rules.reach_m / cell.scale
+            placed, which = self._placed(grown(here, reach), grown(cell.ground, reach))
+            if self._rules.shrink_m:
+                placed = _shrunk(placed, self._rules.shrink_m, cell.scale)
+            if self._rules.width_m:
+                placed, which = _widened(placed, which, self._rules.width_m, cell.scale)
+            numbers[cell.slices][cell.mine] = _burned(placed, which, here)[cell.mine]
+        return numbers
 
-    def _placed(self, geobox: GeoBox) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """The geometries that matter to a grid, in its CRS and as they are burned, and the number of each."""
-        wide = _padded(geobox, self._rules.reach_m)
-        near = self._near(wide)
+    def _placed(self, geobox: GeoBox, wide: GeoBox) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The geometries that touch a grid, in its CRS and cut to what lies around `wide`, and the number of each, ascending."""
+        near = self._near(geobox)
         placed, which = onto_grid(self._geometries[near], self.crs, wide)
-        which = near[which]
-        if self._rules.shrink_m:
-            placed = _shrunk(placed, geobox, self._rules.shrink_m)
-        if self._rules.width_m:
-            placed, which = _widened(placed, which, geobox, self._rules.width_m)
-        some = ~shapely.is_empty(placed)
-        return placed[some], which[some]
+        return placed, near[which]
 
     def _near(self, geobox: GeoBox) -> NDArray[np.int64]:
         """Numbers of the features whose bounds touch what lies around a grid, ascending."""
@@ -98,44 +99,58 @@ def _burning_order(frame: GeoDataFrame, column: str | None, path: str | Path) ->
     names = [str(name) for name in frame.columns if name != frame.geometry.name]
     if column not in names:
         raise LabelError(f"no column {column!r} in {path} to order its features by; it has {', '.join(names) or 'no columns'}")
-    values: Series[Any] = frame[column]
-    if not (is_numeric_dtype(values) or is_datetime64_any_dtype(values)):
+    values = _comparable(frame[column].reset_index(drop=True))
+    if values is None:
         raise LabelError(f"column {column!r} of {path} holds text; expected numbers or dates, of which the greater wins: name another")
-    return values.reset_index(drop=True).sort_values(kind="stable", na_position="first").index.to_numpy(dtype=np.intp)
+    return values.sort_values(kind="stable", na_position="first").index.to_numpy(dtype=np.intp)
 
 
-def _padded(geobox: GeoBox, metres: float) -> GeoBox:
-    if not metres:
-        return geobox
-    down, across = (math.ceil(metres / size) + 1 for size in pixel_size_m(geobox))
-    return geobox.pad(across, down)
+def _comparable(values: Series[Any]) -> Series[Any] | None:
+    """Numbers or moments, also where they are kept as text (dates as ISO 8601 has them); None for all else."""
+    if is_numeric_dtype(values) or is_datetime64_any_dtype(values):
+        return values
+    texts: Series[Any] = values.map(str, na_action="ignore")
+    try:
+        return texts.astype("float64")
+    except ValueError:
+        pass
+    try:
+        return pandas.to_datetime(texts, format="ISO8601", utc=True)
+    except ValueError:
+        return None
 
 
-def _shrunk(geometries: NDArray[Any], geobox: GeoBox, metres: float) -> NDArray[Any]:
-    """Polygons on a grid without `metres` of ground along their edges, perhaps empty; lines and points as they are."""
+def _burned(geometries: NDArray[Any], which: NDArray[np.int64], geobox: GeoBox) -> NDArray[np.int64]:
+    """(row, col) the greatest number of the geometries that label each pixel, NO_FEATURE for none."""
+    numbers = np.full(geobox.shape.yx, NO_FEATURE, dtype=np.int32)
+    thin = shapely.get_dimensions(geometries) < 2
+    for kind, passed in ((~thin, False), (thin, True)):
+        some = kind & ~shapely.is_empty(geometries)
+        if some.any():
+            # GDAL's other way of burning lines depends on where they were cut.
+            burned = rasterize(
+                zip(geometries[some], which[some].tolist(), strict=True),
+                geobox.shape.yx,
+                fill=NO_FEATURE,
+                transform=geobox.affine,
+                all_touched=passed,
+                dtype="int32",
+            )
+            np.maximum(numbers, burned, out=numbers)
+    return numbers.astype(np.int64)
+
+
+def _shrunk(geometries: NDArray[Any], metres: float, scale: NDArray[np.float64]) -> NDArray[Any]:
+    """Polygons without `metres` of ground along their edges, perhaps empty; lines and points as they are."""
     areal = shapely.get_dimensions(geometries) == 2
     shrunk = geometries.copy()
-    shrunk[areal] = _buffered(geometries[areal], geobox, -metres, join_style="mitre")
+    shrunk[areal] = buffered(geometries[areal], -metres, scale)
     return shrunk
 
 
-def _widened(geometries: NDArray[Any], which: NDArray[np.int64], geobox: GeoBox, width_m: float) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The geometries, each line and point followed by what lies within half of `width_m` of it; and the number of each."""
+def _widened(
+    geometries: NDArray[Any], which: NDArray[np.int64], width_m: float, scale: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The geometries, and what lies within half of `width_m` of each line and point; and the number of each."""
     thin = shapely.get_dimensions(geometries) < 2
-    around = _buffered(geometries[thin], geobox, width_m / 2, join_style="round")
-    numbers = np.concatenate([np.arange(len(geometries)), np.flatnonzero(thin)])
-    order = np.argsort(numbers, kind="stable")
-    return np.concatenate([geometries, around])[order], which[numbers[order]]
-
-
-def _buffered(geometries: NDArray[Any], geobox: GeoBox, metres: float, *, join_style: Literal["mitre", "round"]) -> NDArray[Any]:
-    """Buffers in metres on the ground, by the size of the grid's middle pixel."""
-    down, across = pixel_size_m(geobox)
-    to_metres = geobox.affine.scale(across, down) @ ~geobox.affine
-    on_ground = shapely.buffer(_transformed(geometries, to_metres), metres, join_style=join_style)
-    return _transformed(on_ground, ~to_metres)
-
-
-def _transformed(geometries: NDArray[Any], affine: Affine) -> NDArray[Any]:
-    moved: NDArray[Any] = shapely.transform(geometries, lambda xy: corners_to_map(affine, xy[:, 0], xy[:, 1]))
-    return moved
+    return np.concatenate([geometries, buffered(geometries[thin], width_m / 2, scale)]), np.concatenate([which, which[thin]])

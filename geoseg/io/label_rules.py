@@ -54,4 +54,4 @@ def plain_value(value: Any) -> int | str | None:
     """A whole number as int, also where it is stored as text or floating point; other text stripped; a missing one None."""
     text = "" if value is None or value != value else str(value).strip()
     whole = text.removesuffix(".0")
-    return int(whole) if whole.isdecimal() else text or None
+    return int(whole) if whole.removeprefix("-").isdecimal() else text or None

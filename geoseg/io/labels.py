@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pandas import DataFrame
 
 from geoseg.errors import InputError, LabelError
 from geoseg.ground import distance_km
+from geoseg.io.geoparquet import is_geoparquet
 from geoseg.io.geotiff import file_geobox, footprint, read_raster
 from geoseg.io.label_features import NO_FEATURE, LabelFeatures
 from geoseg.io.label_rules import LabelRules, plain_value
@@ -76,6 +78,8 @@ class Labels:
         self._names = _raster_names(str(path))
         if rules.shrink_m:
             raise InputError(f"{path} is a raster, whose labels cannot shrink; leave shrink_labels_m out, or give polygons")
+        if rules.width_m:
+            raise InputError(f"{path} is a raster, which has no lines or points to widen; leave label_width_m out, or give features")
         if rules.order_column is not None:
             raise InputError(f"{path} is a raster, which has no column {rules.order_column!r}; leave the order out, or give features")
 
@@ -147,6 +151,8 @@ def read_legend(path: str | Path, class_column: str | None = None, *, rules: Lab
 
 def _is_vector(path: str | Path) -> bool:
     file = str(path).partition("|layername=")[0]
+    if is_geoparquet(file):
+        return True
     if not file.startswith("/vsi") and "://" not in file and not Path(file).exists():
         raise LabelError(f"no such file: {file}; expected labels as polygons with a class column, or a label raster")
     try:
@@ -226,7 +232,7 @@ def _ruled(numbers: list[float], names: Names, legend: Legend, rules: LabelRules
     classes |= {item.code: item.index for item in legend.classes}
     classes |= {plain_value(item.name): item.index for item in legend.classes}
     said = {plain_value(value): classes[plain_value(means)] for value, means in rules.classes.items()}
-    known = ((number, plain_value(number), names.get(int(number)) if number == number else None) for number in numbers)
+    known = ((number, plain_value(number), names.get(int(number)) if math.isfinite(number) else None) for number in numbers)
     found: dict[float, int] = {}
     for number, plain, named in known:
         if plain in said:

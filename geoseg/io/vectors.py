@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoseg.errors import InputError
 from geoseg.ground import LONGEST_EDGE_M, distance_km, divide_long_edges, horizontal, metres_to_crs, outline, world_width
+from geoseg.io.geoparquet import is_geoparquet, read_geoparquet
 from geoseg.io.ogr import pyogrio
 from geoseg.io.polygon_files import geopackage, layer_options
 
@@ -106,17 +107,13 @@ def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame
     """
     from geopandas import GeoSeries  # takes most of a second to load
 
-    file, layer = find_layer(path, wanted=wanted)
-    try:
-        frame = pyogrio.read_dataframe(file, layer=layer)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError) as error:
-        raise InputError(f"{file} is damaged and cannot be read ({error}); export it anew") from error
+    frame = read_geoparquet(path) if is_geoparquet(path) else _read_layer(*find_layer(path, wanted=wanted))
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if not len(frame):
-        raise InputError(f"{file} is empty; expected at least one of: {wanted}")
+        raise InputError(f"{path} is empty; expected at least one of: {wanted}")
     if frame.crs is None:
         raise InputError(
-            f"{file} states no CRS, so its place is not known; assign one, for example with: ogr2ogr -a_srs EPSG:4326 fixed.gpkg {file}"
+            f"{path} states no CRS, so its place is not known; assign one, for example with: ogr2ogr -a_srs EPSG:4326 fixed.gpkg {path}"
         )
     geometries = frame.geometry.to_numpy()
     if not shapely.has_z(geometries).any():
@@ -142,6 +139,13 @@ def find_layer(path: str | Path, *, wanted: str = "polygons") -> tuple[str, str]
     if not layers:
         raise InputError(f"{file} holds no geometries; expected {wanted}")
     return file, named or layers[0]
+
+
+def _read_layer(file: str, layer: str) -> GeoDataFrame:
+    try:
+        return pyogrio.read_dataframe(file, layer=layer)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.GeometryError) as error:
+        raise InputError(f"{file} is damaged and cannot be read ({error}); export it anew") from error
 
 
 def _polygons(geometries: NDArray[Any], path: str | Path) -> NDArray[Any]:
