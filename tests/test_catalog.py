@@ -72,7 +72,7 @@ def sha256(path: Path) -> str:
 def catalog_with(tmp_path: Path, **entry: object) -> Catalog:
     dataset = {"description": "Small.", "licence": "MIT", "fetch": {"way": "manual", "sentence": "Put it into {folder}."}, **entry}
     folder = tmp_path / "catalogue"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     whole = {"meta": {"form": "geoseg/data-catalog/1", "name": "test"}, "datasets": {"small": dataset}}
     (folder / "data_catalog.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
     return Catalog.open(folder / "data_catalog.yaml")
@@ -121,7 +121,7 @@ def test_flood_chip_opens_as_two_scenes_with_the_same_labels(shared_data, data: 
     [
         ({"licens": "MIT"}, r"at datasets\.small: unknown key 'licens'; did you mean 'licence'\?"),
         ({"licence": "other"}, "say in 'licence_note' what is known of it"),
-        ({"fetch": {"way": "ftp"}}, "at datasets.small.fetch: .*'pypi', 'http', 'manual'"),
+        ({"fetch": {"way": "ftp"}}, "at datasets.small.fetch: .*'pypi', 'http', 'folder', 'manual'"),
         ({"fetch": {"way": "pypi", "package": "a>=1", "sha256": "0" * 64}}, "fetch.pypi.package: String should match"),
         ({"fetch": {"way": "pypi", "package": "a==1", "sha": "0" * 64}}, "unknown key 'sha'; did you mean 'sha256'"),
         ({"scenes": {"a": {"image": "../secret.tif"}}}, "'../secret.tif' points outside the data set's folder"),
@@ -250,7 +250,6 @@ def test_manual_data_set_says_what_to_do_and_checks_what_was_put(tmp_path: Path,
 
 @pytest.mark.enable_socket
 def test_archive_at_an_address_is_fetched_and_unpacked(tmp_path: Path, data: Path) -> None:
-    pytest.importorskip("pooch", reason="the extra cloud brings it")
     served = tmp_path / "served"
     served.mkdir()
     with zipfile.ZipFile(served / "set.zip", "w") as packed:
@@ -259,11 +258,67 @@ def test_archive_at_an_address_is_fetched_and_unpacked(tmp_path: Path, data: Pat
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/set.zip"
-        folder = catalog_with(tmp_path, fetch={"way": "http", "url": url, "sha256": sha256(served / "set.zip"), "inside": "set"}).fetch(
-            "small"
-        )
+        folder = catalog_with(
+            tmp_path, fetch={"way": "http", "files": [{"url": url, "sha256": sha256(served / "set.zip"), "inside": "set"}]}
+        ).fetch("small")
         server.shutdown()
     assert (folder / "a.txt").read_text() == "alpha"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address where a server offers it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.enable_socket
+def test_several_files_become_one_folder(tmp_path: Path, data: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    for name in ("a", "b"):
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as packed:
+            packed.writestr(f"{name}.txt", name)
+    (folder / "table.csv").write_text("x,y")
+    found = hashlib.md5((folder / "b.zip").read_bytes()).hexdigest()
+    files = [{"url": f"{address}/a.zip"}, {"url": f"{address}/b.zip", "md5": found, "to": "second"}]
+    files.append({"url": f"{address}/table.csv", "unpack": False})
+    made = catalog_with(tmp_path, fetch={"way": "http", "files": files}).fetch("small")
+    assert sorted(path.relative_to(made).as_posix() for path in made.rglob("*.*")) == ["a.txt", "second/b.txt", "table.csv"]
+    assert not (data / "downloads" / "small").exists()
+
+
+@pytest.mark.enable_socket
+def test_what_has_come_stays_until_all_is_there_and_wrong_files_do_not(tmp_path: Path, data: Path, served: tuple[Path, str]) -> None:
+    folder, address = served
+    with zipfile.ZipFile(folder / "a.zip", "w") as packed:
+        packed.writestr("a.txt", "a")
+    files = [{"url": f"{address}/a.zip"}, {"url": f"{address}/b.zip"}]
+    with pytest.raises(GeosegError, match="404"):
+        catalog_with(tmp_path, fetch={"way": "http", "files": files}).fetch("small")
+    assert [path.name for path in (data / "downloads" / "small").iterdir()] == ["0_a.zip"]
+    assert not (data / "small").exists()
+    (folder / "a.zip").unlink()
+    with zipfile.ZipFile(folder / "b.zip", "w") as packed:
+        packed.writestr("b.txt", "b")
+    wrong = [files[0], files[1] | {"sha256": "0" * 64}]
+    with pytest.raises(InputError, match="has the checksum"):
+        catalog_with(tmp_path, fetch={"way": "http", "files": wrong}).fetch("small")
+    assert [path.name for path in (data / "downloads" / "small").iterdir()] == ["0_a.zip"], "what is right is not fetched twice"
+    made = catalog_with(tmp_path, fetch={"way": "http", "files": files}).fetch("small")
+    assert sorted(path.name for path in made.iterdir()) == ["a.txt", "b.txt"]
+
+
+def test_a_folder_on_a_drive_is_used_where_it_is(tmp_path: Path, data: Path) -> None:
+    catalog = catalog_with(tmp_path, fetch={"way": "folder", "path": "../drive/set"})
+    with pytest.raises(InputError, match="is the drive there"):
+        catalog.fetch("small")
+    (tmp_path / "drive" / "set").mkdir(parents=True)
+    assert catalog.fetch("small") == catalog.path("small")
+    assert catalog.path("small").resolve() == tmp_path / "drive" / "set"
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

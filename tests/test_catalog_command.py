@@ -37,11 +37,11 @@ def test_every_legend_of_the_catalogue_is_one() -> None:
 
 def test_fetch_shows_the_terms_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, geoseg) -> None:
     monkeypatch.setenv("GEOSEG_DATA", str(tmp_path / "data"))
-    ran = geoseg("data", "fetch", "loveda")
+    ran = geoseg("data", "fetch", "isprs_potsdam")
     first, last = ran.err.strip().splitlines()[0], ran.err.strip().splitlines()[-1]
     assert ran.code == 2
-    assert "CC-BY-NC-SA-4.0 (Not for commercial use" in first
-    assert "record 5706578" in last
+    assert "other (Given by ISPRS under terms of its own" in first
+    assert "ask ISPRS for the data" in last
     assert not (tmp_path / "data").exists()
 
 

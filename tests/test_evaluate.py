@@ -17,9 +17,9 @@ from shapely.geometry import box
 
 from geoseg.confusion import Confusion
 from geoseg.errors import InputError, LabelError
-from geoseg.models.calibration import Calibration
 from geoseg.evaluation.evaluate import evaluate
 from geoseg.maps import counting
+from geoseg.models.calibration import Calibration
 
 LEFT, TOP, PIXEL = 500_000, 5_000_000, 10
 RANDOM = np.random.default_rng(4)

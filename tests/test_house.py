@@ -30,7 +30,7 @@ MODULES = {
 }
 
 TORCH_PARTS = ("geoseg.recipes.", "geoseg.backbones.")
-WITHOUT_TORCH = {f"geoseg.recipes.{name}" for name in ("_common_settings", "_ground", "_picture", "_results", "_settings", "pixel_forest")}
+WITHOUT_TORCH = {f"geoseg.recipes.{name}" for name in ("_common_settings", "_ground", "_results", "_settings", "pixel_forest")}
 TORCH_MODULES = {
     "geoseg.models.detail",
     "geoseg.models.reach",

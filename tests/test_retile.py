@@ -92,6 +92,6 @@ def test_a_damaged_scene_leaves_no_copy(tmp_path: Path) -> None:
     whole = path.read_bytes()
     third = len(whole) // 3
     path.write_bytes(whole[:third] + bytes(third) + whole[2 * third :])
-    with pytest.raises(SceneError, match="scene.tif"):
+    with pytest.raises(SceneError, match=r"scene\.tif"):
         retiled(opened(path), ROLES, tmp_path / "copies")
     assert not list((tmp_path / "copies").glob("*"))

@@ -25,7 +25,7 @@ from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
 from geoseg.legend import Legend
 from geoseg.recipes import _trainer, learning_rate
-from geoseg.recipes._picture import draw_patches
+from geoseg.data.pictures import draw_patches
 from geoseg.recipes._settings import Settings
 from geoseg.recipes._trainer import check_precision
 from geoseg.recipes.datamodule import ScenesDataModule

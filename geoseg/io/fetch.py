@@ -1,4 +1,4 @@
-"""Archives from elsewhere: fetched through pip or http, checked against their checksum, unpacked without trusting their paths."""
+"""Archives from elsewhere: fetched through pip, checked against their checksum, unpacked without trusting their paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from geoseg.errors import GeosegError, InputError, require
+from geoseg.errors import GeosegError, InputError
 
 _ALWAYS_ALLOWED_BYTES = 1 << 30
 _LARGEST_GROWTH = 200
@@ -73,24 +73,13 @@ def download_package(requirement: str, folder: Path) -> Path:
     raise GeosegError(f"pip could not download {requirement} ({said}); check the connection, or pip's settings")
 
 
-def download_http(url: str, folder: Path) -> Path:
-    """The file at `url`, downloaded into `folder` with pooch; needs the extra `cloud`. Raises GeosegError where that fails."""
-    pooch = require("pooch", extra="cloud")
-    name = PurePosixPath(url.split("?")[0]).name or "download"
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return Path(pooch.retrieve(url, known_hash=None, fname=name, path=folder))
-    except (OSError, ValueError) as error:
-        raise GeosegError(f"{url} could not be downloaded ({error}); check the connection") from error
-
-
-def verify(path: Path, sha256: str) -> None:
-    """Raise InputError unless the file's SHA-256 is this one."""
+def verify(path: Path, checksum: str, *, kind: str = "sha256") -> None:
+    """Raise InputError unless the file's SHA-256 (or what `kind` says, such as `md5`) is this one."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != checksum:
         raise InputError(
-            f"{path.name} has the checksum {found}, expected {sha256}: it is damaged, or not the file that was meant; fetch it anew"
+            f"{path.name} has the checksum {found}, expected {checksum}: it is damaged, or not the file that was meant; fetch it anew"
         )
 
 

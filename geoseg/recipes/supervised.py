@@ -24,13 +24,13 @@ from pydantic import JsonValue
 
 from geoseg.confusion import Confusion
 from geoseg.data.patches import Alter
+from geoseg.data.pictures import draw_patches
 from geoseg.data.splits import Part, write_split
 from geoseg.errors import InputError
 from geoseg.io.opening import files_kept_open
 from geoseg.models.package import ModelPackage
 from geoseg.models.temperature import Temperature
 from geoseg.recipes import _training as shared
-from geoseg.recipes._picture import draw_patches
 from geoseg.recipes._progress import Progress
 from geoseg.recipes._results import PICTURE, Trained, check_place, open_folder, plain_figures, write_trained
 from geoseg.recipes._settings import Settings as Settings

