@@ -266,6 +266,16 @@ def test_a_speckle_filter_is_said_by_name_or_in_full(tmp_path: Path, said: objec
     assert plan_preparation(radar_scene(tmp_path), ["vv"], []).despeckle is None
 
 
+def test_radar_is_filtered_by_lee_where_nothing_is_said_unless_it_was_before(ground: Path, tmp_path: Path) -> None:
+    auto = parse(Settings, {}, source="--set").despeckle
+    plans = [
+        plan_preparation(scene, bands, [], despeckle=auto).despeckle
+        for scene, bands in ((radar_scene(tmp_path), ["vv"]), (radar_scene(tmp_path, "gpufed"), ["vv"]), (scene_of(ground), ["red", "nir"]))
+    ]
+    assert [plan and plan.method for plan in plans] == ["lee", None, None]
+    assert parse(Settings, {"despeckle": None}, source="--set").despeckle is None
+
+
 @pytest.mark.parametrize("said", ["median", {"method": "lee", "size": 4}, {"size": 5}])
 def test_a_speckle_filter_that_nobody_knows_is_refused(said: object) -> None:
     with pytest.raises(InputError, match="at despeckle"):

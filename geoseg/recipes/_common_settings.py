@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -36,8 +37,9 @@ class CommonSettings(Settings):
     """The periods of a series, from all of which one map is made; None where each date is mapped by itself."""
     terrain_correction: TerrainCorrection | None = None
     """`c` makes flat ground of slopes, in bands of reflectance, of scenes that are opened with a terrain model; None leaves them."""
-    despeckle: Despeckle | None = None
-    """`lee`, or `{method: lee, size: 5, looks: 4.4}`: the filter against speckle, in radar bands; None leaves them as they are."""
+    despeckle: Despeckle | Literal["auto"] | None = "auto"
+    """The filter against speckle in radar bands: `lee`, or `{method: lee, size: 5, looks: 4.4}`; `auto` takes `lee` for what was not
+    filtered before, null leaves all as it is."""
     classes: tuple[LegendClass, ...] = ()
     """The legend; empty takes the classes that the labels hold."""
     class_column: str | None = None

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyproj
@@ -137,12 +137,12 @@ def plan_preparation(
     bands: Sequence[str],
     indices: Sequence[str],
     terrain_correction: TerrainCorrection | None = None,
-    despeckle: Despeckle | None = None,
+    despeckle: Despeckle | Literal["auto"] | None = None,
 ) -> Preparation:
     """What the network receives: these bands (all of the scene's own with a physical meaning, where none is named), then these indices.
 
-    Radar is taken in decibels, its speckle filtered before by `despeckle`, if any; BandError where there is none to filter. The
-    channels' statistics are still those of no data: mean 0, standard deviation 1.
+    Radar is taken in decibels, its speckle filtered before by `despeckle`, if any; BandError where there is none to filter. `auto` is Lee's
+    filter for radar that is not filtered yet, and none otherwise. The statistics are still those of no data: mean 0, standard deviation 1.
     """
     roles = tuple(bands) or tuple(
         role
@@ -152,6 +152,9 @@ def plan_preparation(
     if not roles:
         raise BandError(f"{scene.source} has no band to learn from; name the bands of the network with bands: [red, green, nir]")
     given = [scene.layer(role).band for role in roles]
+    if despeckle == "auto":
+        radar = [band for band in given if band.kind == "radar"]
+        despeckle = Despeckle(method="lee") if radar and not any(band.despeckled for band in radar) else None
     _check_speckle(scene, given, despeckle)
     needs = tuple(
         BandNeed(role=b.role, unit="dB" if b.kind == "radar" else b.unit, convention=b.convention, wavelength_um=b.wavelength_um)
