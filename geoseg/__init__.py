@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
     from geoseg.recipes.datamodule import ScenesDataModule as ScenesDataModule
+    from geoseg.recipes.masked_module import MaskedPretraining as MaskedPretraining
+    from geoseg.recipes.masked_module import UnlabelledScenes as UnlabelledScenes
     from geoseg.recipes.modules import SupervisedSegmentation as SupervisedSegmentation
     from geoseg.runtimes.open_runtime import open_runtime as open_runtime
     from geoseg.scene import Scene as Scene
@@ -57,6 +59,7 @@ _HOMES = {
     "Legend": "legend",
     "LegendClass": "legend",
     "MapOptions": "mapping.plan",
+    "MaskedPretraining": "recipes.masked_module",
     "ModelPackage": "models.package",
     "Prediction": "mapping.make_map",
     "Preparation": "preprocess.prepare",
@@ -67,6 +70,7 @@ _HOMES = {
     "ScenesDataModule": "recipes.datamodule",
     "Sensor": "sensors",
     "SupervisedSegmentation": "recipes.modules",
+    "UnlabelledScenes": "recipes.masked_module",
     "compare_maps": "maps.difference",
     "composite": "stacks.composite",
     "describe_scene": "scenes.describe",

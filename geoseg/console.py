@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -324,7 +325,11 @@ def print_epoch(done: EpochDone) -> None:
     """A line on the error stream for each epoch of a training; the best so far is bold on a terminal."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
     left = f"{done.seconds_left / 60:.0f} min" if done.seconds_left >= 90 else f"{done.seconds_left:.0f} s"
-    line = f"epoch {done.epoch:>3} of {done.epochs}  loss {done.loss:.4f}  validation mean IoU {done.mean_iou:.4f}"
+    line = f"epoch {done.epoch:>3} of {done.epochs}  loss {done.loss:.4f}"
+    if math.isnan(done.best):  # it learns without labels
+        console.print(f"{line}, {left} left", markup=False)
+        return
+    line = f"{line}  validation mean IoU {done.mean_iou:.4f}"
     best = "the best so far" if done.best_epoch == done.epoch else f"best {done.best:.4f} in epoch {done.best_epoch}"
     console.print(f"{line}  {best}, at most {left} left", style="bold" if done.best_epoch == done.epoch else None, markup=False)
 

@@ -254,7 +254,7 @@ def test_nonsense_option(place, refused, words, says):
         ("predict scene.tif --model model", "no folder for the results was given; say -o OUT"),
         ("info", "Missing argument 'SCENE'; see geoseg info --help"),
         ("data fetch moon", "no data set 'moon' in the catalogue; known are"),
-        ("train scene.tif -o new", "Missing option '--labels'"),
+        ("train scene.tif -o new", "name their file with --labels"),
         ("predict --again nothing.json -o out", "no such file nothing.json"),
         ("predict --again model/model.json -o out", "not the Item of a map of geoseg"),
         ("predict --again scene.tif -o out", "not the Item of a map of geoseg"),

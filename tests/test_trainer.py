@@ -20,12 +20,12 @@ import lightning
 import torch
 from PIL import Image
 
+from geoseg.data.pictures import draw_patches
 from geoseg.data.samplers import EpochSampler
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
 from geoseg.legend import Legend
 from geoseg.recipes import _trainer, learning_rate
-from geoseg.data.pictures import draw_patches
 from geoseg.recipes._settings import Settings
 from geoseg.recipes._trainer import check_precision
 from geoseg.recipes.datamodule import ScenesDataModule

@@ -73,17 +73,20 @@ class MaskedAutoencoder(nn.Module):
     ) -> torch.Tensor:
         """(batch, N, patch * patch * channel) in the order of `cut_patches`, for the visible patches as well."""
         seen = self.encoder(image, pixel_size_m=pixel_size_m, visible=masking.visible, has_data=has_data)
-        seen = self.narrow(seen)  # (batch, seen, inner)
-        batch, _, width = seen.shape
         rows, cols = (edge // self.encoder.patch for edge in image.shape[-2:])
-        tokens = self.hidden_token.to(seen.dtype).expand(batch, rows * cols, width)
-        tokens = tokens.scatter(1, masking.visible.unsqueeze(-1).expand(-1, -1, width), seen)
-        tokens = tokens + positions(rows, cols, width, pixel_size_m).to(tokens)
+        tokens = with_hidden(self.narrow(seen), masking.visible, self.hidden_token, rows * cols)
+        tokens = tokens + positions(rows, cols, tokens.shape[-1], pixel_size_m).to(tokens)
         looked_at = attention_mask(has_data, tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens, attn_mask=looked_at)
         values: torch.Tensor = self.values(self.norm(tokens))
         return values
+
+
+def with_hidden(seen: torch.Tensor, visible: torch.Tensor, hidden_token: torch.Tensor, count: int) -> torch.Tensor:
+    """(batch, count, width): the tokens (batch, seen, width) at their `visible` places, `hidden_token` (width,) at all others."""
+    everywhere = hidden_token.to(seen.dtype).expand(seen.shape[0], count, -1)
+    return everywhere.scatter(1, visible.unsqueeze(-1).expand(-1, -1, seen.shape[-1]), seen)
 
 
 def whole_share(share: float, count: torch.Tensor) -> torch.Tensor:

@@ -31,11 +31,16 @@ class Recipe:
     """Whether it can be taken up where it stopped, and tells of its progress."""
     does: str
     """One line for people."""
+    labelled: bool = True
+    """Whether it learns from labels, and makes a model package; else from scenes alone, and makes an encoder."""
 
 
 RECIPES = {
     "supervised": Recipe(("torch", "lightning", "segmentation_models_pytorch"), "train", True, "a network from labelled scenes"),
     "pixel_forest": Recipe(("sklearn", "onnx"), "forest", False, "a random forest on single pixels: a minute, few labels, no shapes"),
+    "masked_pretraining": Recipe(
+        ("torch", "lightning", "timm"), "train", True, "an encoder from scenes without labels, with which `supervised` can start", False
+    ),
 }
 """Name → what it is; each is a module of that name in `geoseg/recipes` with `Settings` and `run`."""
 
@@ -59,6 +64,7 @@ def learn_with(name: str, settings: Mapping[str, Any], said_in: str, ground: Gro
 
     if (recipe := RECIPES.get(name)) is None:
         raise InputError(f"there is no recipe {name!r}; {nearest(name, RECIPES)}")
+    _check_labels(name, recipe, ground)
     for needed in recipe.needs:
         require(needed, extra=recipe.extra)
     module = import_module(f"geoseg.recipes.{name}")
@@ -68,10 +74,14 @@ def learn_with(name: str, settings: Mapping[str, Any], said_in: str, ground: Gro
     scenes = [open_source(source, dict(ground.opening)) for source in ground.sources]
     if ground.series:
         scenes = [_series(scenes, words.calendar, ground.dates)]
-    elif words.calendar is not None or ground.dates is not None:
+    elif getattr(words, "calendar", None) is not None or ground.dates is not None:
         raise InputError("a calendar or --dates was given without --series; add it if the scenes are dates of one series")
-    package = module.run(words, scenes, ground.labels, out, **(_progress(resume) if recipe.stops else {}))
-    _tell(package, out)
+    given = (scenes, ground.labels) if recipe.labelled else (scenes,)
+    package = module.run(words, *given, out, **(_progress(resume) if recipe.stops else {}))
+    if recipe.labelled:
+        _tell(package, out)
+    else:
+        _tell_of_encoder(package, out)
 
 
 def assignments(texts: Sequence[str]) -> dict[str, Any]:
@@ -88,6 +98,15 @@ def assignments(texts: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"{text!r} is no setting: what follows the = is not YAML ({' '.join(str(error).split())})") from error
     return found
+
+
+def _check_labels(name: str, recipe: Recipe, ground: Ground) -> None:
+    """Refuse labels, or their absence, where the recipe is not for it."""
+    if recipe.labelled and not ground.labels:
+        raise InputError(f"the recipe {name} learns from labels, and none were given; name their file with --labels")
+    if not recipe.labelled and (ground.labels or ground.series):
+        given = "labels were" if ground.labels else "--series was"
+        raise InputError(f"{given} given, but the recipe {name} learns from single scenes without labels; leave that out")
 
 
 def _progress(resume: bool) -> dict[str, Any]:
@@ -114,3 +133,13 @@ def _tell(package: Any, out: str | Path) -> None:
         click.echo(f"{figure.name}: {figure.value:.4g} (on {figure.on}; truth: {figure.by})")
     click.echo(f"the report is in {training_folder(out) / REPORT_TEXT}")
     click.echo(f"the model package is in {package.path}; use it with: geoseg predict SCENE --model {package.path} -o OUT")
+
+
+def _tell_of_encoder(encoder: Any, out: str | Path) -> None:
+    from geoseg.recipes._results import REPORT, training_folder
+
+    for said in json.loads(encoder.read(REPORT))["notes"]:
+        click.echo(said)
+    click.echo(f"the report is in {training_folder(out) / REPORT}")
+    start = f"geoseg train SCENE --labels FILE -s pretrained={encoder.path} -o OUT"
+    click.echo(f"the encoder is in {encoder.path}; learn from labels with it: {start}")

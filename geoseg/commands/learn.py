@@ -36,11 +36,11 @@ def learn(recipe: str, words: tuple[str, ...], resume: bool) -> None:
     settings = settings | assignments([word for word in words if "=" in word])
     said_in = files[0] if files else "KEY=VALUE"
     mine = {name: _taken(settings, name, kind, said_in) for name, kind in _OURS.items()}
-    if missing := [name for name in ("scenes", "labels", "out") if not mine[name]]:
+    if missing := [name for name in ("scenes", "labels", "out") if not mine[name] and (name != "labels" or RECIPES[recipe].labelled)]:
         raise InputError(f"{said_in} says no {', no '.join(missing)}; add it, such as {missing[0]}={_SUCH_AS[missing[0]]}")
     if unknown := [name for name in mine["opening"] or {} if name not in SCENE_WORDS]:
         raise InputError(f"{said_in}: opening has no {unknown[0]!r}; {nearest(unknown[0], SCENE_WORDS)}")
-    ground = Ground(mine["scenes"], mine["labels"], mine["opening"] or {}, bool(mine["series"]), mine["dates"])
+    ground = Ground(mine["scenes"], mine["labels"] or [], mine["opening"] or {}, bool(mine["series"]), mine["dates"])
     learn_with(recipe, settings, said_in, ground, mine["out"], resume=resume)
 
 

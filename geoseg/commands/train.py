@@ -13,7 +13,7 @@ from geoseg.commands._words import scene_options
 
 @click.command()
 @click.argument("sources", metavar="SCENE...", nargs=-1, required=True)
-@click.option("--labels", multiple=True, required=True, help="Polygons with a class column, or a label raster; one for each scene, or one.")
+@click.option("--labels", multiple=True, help="Polygons with a class column, or a label raster; one for each scene, or one.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new model package: a folder, or a .zip.")
 @scene_options
 @click.option("--recipe", default="supervised", show_default=True, type=click.Choice(list(RECIPES)), help="How to learn.")
@@ -39,7 +39,8 @@ def train(
     """Train a model package from scenes and labels.
 
     A network (needs the extra `train`), or with `--recipe pixel_forest` a random forest on single pixels (the extra `forest`),
-    which takes a minute and is what a network has to beat. `geoseg learn` takes all of this from one file.
+    which takes a minute and is what a network has to beat; with `--recipe masked_pretraining` an encoder, from scenes without labels.
+    `geoseg learn` takes all of this from one file.
     """
     from geoseg.settings import read_yaml
 

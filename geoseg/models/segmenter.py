@@ -3,6 +3,7 @@
     {"family": "smp.Unet", "encoder": "tu-mobilenetv3_small_050", "in_channels": 9, "classes": 2}
     {"family": "smp.Unet", "encoder": "resnet18", "in_channels": 4, "outputs": {"ice": 6, "floe_size": 7}}
     {"family": "autoice.UNet", "in_channels": 3, "outputs": {"concentration": 11, "stage": 6, "floe": 7}, "skips": false}
+    {"family": "vit.Pyramid", "size": "tiny", "patch": 8, "pixel_size_m": 10, "in_channels": 6, "classes": 4}
 
 `smp.` families are those of segmentation-models-pytorch, with `detail` features of each pixel beside them (`detail.py`); what else
 stands in the description (`decoder_channels`, `encoder_depth` …) goes to that network as it is. A description never makes anything be
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from geoseg.backbones.autoice_unet import AutoIceUNet
+from geoseg.backbones.vit_segmenter import VitSegmenter
 from geoseg.errors import PackageError, require
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.detail import detail_branch
@@ -30,6 +32,8 @@ Scores = dict[str, torch.Tensor]
 _SMP_FAMILIES = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer")
 _OURS = ("family", "encoder", "in_channels", "classes", "outputs", "detail")
 _AUTOICE = "autoice.UNet"
+VIT = "vit.Pyramid"
+"""A transformer with a light decoder; what `masked_pretraining` makes is for it."""
 _NOT_OFFERED = ("in_channels", "planes", "encoder_name", "encoder_weights", "self", "kwargs")
 
 
@@ -99,7 +103,7 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
     Gives output name → logits or quantity. Raises PackageError for an unknown family, encoder or option.
     """
     family = str(architecture.get("family", ""))
-    known = [_AUTOICE, *(f"smp.{name}" for name in _SMP_FAMILIES)]
+    known = [_AUTOICE, VIT, *(f"smp.{name}" for name in _SMP_FAMILIES)]
     if family not in known:
         near = difflib.get_close_matches(family, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -111,6 +115,14 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
     if family == _AUTOICE:
         _check_options(AutoIceUNet, family, options)
         return Segmenter(AutoIceUNet(int(architecture["in_channels"]), sum(outputs.values()), **options), outputs)
+    width, channels = int(architecture.get("detail", 0)), int(architecture["in_channels"])
+    if family == VIT:
+        _check_options(VitSegmenter, family, options)
+        try:
+            transformer = VitSegmenter(channels, sum(outputs.values()), **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PackageError(f"cannot build {family} with {options}: {error}") from error
+        return Segmenter(transformer, outputs, detail_branch(channels, sum(outputs.values()), width) if width else None)
     smp = require("segmentation_models_pytorch", extra="train")
     network = getattr(smp, family.removeprefix("smp."))
     _check_options(network, family, options)
@@ -124,7 +136,6 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
         )
     except (KeyError, ValueError, RuntimeError, AssertionError) as error:
         raise PackageError(f"cannot build {family} with encoder {architecture.get('encoder')!r} and {options}: {error}") from error
-    width, channels = int(architecture.get("detail", 0)), int(architecture["in_channels"])
     return Segmenter(built, outputs, detail_branch(channels, sum(outputs.values()), width) if width else None)
 
 

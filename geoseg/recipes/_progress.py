@@ -25,7 +25,7 @@ class EpochDone:
     mean_iou: float
     """Pooled, on the validation blocks; NaN where nothing was judged."""
     best: float
-    """The greatest mean IoU so far."""
+    """The greatest mean IoU so far; NaN where it learns without labels."""
     best_epoch: int
     seconds_left: float
     """If no epoch is left out at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
@@ -26,6 +27,9 @@ class Settings(CommonSettings):
     encoder_weights: str | None = None
     """None starts from random weights. A name, such as `imagenet`, downloads published ones; a file that ends in .safetensors holds
     those of this encoder for red, green and blue. Either is adapted to the bands by their roles."""
+    pretrained: Path | None = None
+    """An encoder that `masked_pretraining` made, a folder or .zip: the network is then its transformer, `vit.Pyramid`, which takes each
+    band's weights by role and its statistics. None starts without."""
     network: dict[str, JsonValue] = Field(default_factory=dict)
     """Further options of the network, such as `decoder_channels`."""
     detail: int = Field(default=32, ge=0)
@@ -57,7 +61,8 @@ class Settings(CommonSettings):
     patience: int = Field(default=8, ge=1)
     """Epochs without a better mean IoU on the validation blocks after which training stops."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = 2e-3
-    """The greatest that the schedule reaches; `auto` measures it first, in a test of at most a hundred steps."""
+    """The greatest that the schedule reaches; `auto` measures it first, in a test of at most a hundred steps. Where it is not said and
+    `pretrained` is, it is 5e-4."""
     schedule: Schedule = "one_cycle"
     """How the learning rate falls after it has warmed up; see `geoseg.recipes._schedule`."""
     warm_up: float = Field(default=0.2, gt=0, lt=1)

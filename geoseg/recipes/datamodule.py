@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from geoseg.data.samplers import EpochSampler, TileSampler
 from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError
+from geoseg.ground import pixel_size_m
 from geoseg.legend import Legend
+from geoseg.models.encoders import Encoder
 from geoseg.preprocess.normalise import fit_preparation
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes import _ground as given
 from geoseg.recipes import _training as shared
+from geoseg.recipes._pretrained import with_its_statistics
 from geoseg.recipes._settings import Settings
 from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
@@ -87,6 +91,11 @@ class ScenesDataModule(lightning.LightningDataModule):
         """Names of the image's planes, in order."""
         return tuple(channel.name for channel in self.plan.channels)
 
+    @property
+    def pixel_size_m(self) -> float:
+        """Edge of a pixel of the first scene, in metres on the ground; known after `look`."""
+        return math.sqrt(math.prod(pixel_size_m(self.scenes[0].geobox([need.role for need in self.plan.bands]))))
+
     def look(self) -> None:
         """Open the scenes and the labels' legends, without reading pixels: afterwards classes and channels are known."""
         if self.scenes:
@@ -121,6 +130,8 @@ class ScenesDataModule(lightning.LightningDataModule):
         self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare)
         self._difficulty = Difficulty([plane.shape for plane in known])
         self.preparation = fit_preparation(self.plan, statistics, keep_indices_raw=wanted.keep_indices_raw)
+        if wanted.pretrained is not None:
+            self.preparation = with_its_statistics(self.preparation, Encoder.open(wanted.pretrained))
 
     def class_weights(self) -> NDArray[np.float32] | None:
         """(class,) weights against rarity on the training ground; None where the settings ask for none."""

@@ -15,10 +15,12 @@ from geoseg.confusion import Confusion
 from geoseg.errors import InputError
 from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
+from geoseg.models.encoders import Encoder
 from geoseg.models.losses import get_loss
-from geoseg.models.segmenter import Segmenter, build_network
+from geoseg.models.segmenter import VIT, Segmenter, build_network
 from geoseg.models.stems import load_encoder
 from geoseg.recipes import _training as shared
+from geoseg.recipes._pretrained import load_pretrained, with_network_of
 from geoseg.recipes._schedule import make_schedule
 from geoseg.recipes._settings import Settings
 from geoseg.recipes.hard_examples import HardExamples, missed
@@ -45,20 +47,28 @@ class SupervisedSegmentation(lightning.LightningModule):
         settings: dict[str, Any] | Settings | None = None,
         *,
         class_weights: Sequence[float] | None = None,
+        pixel_size_m: float | None = None,
     ) -> None:
         """`classes` and `channels` by name, in order; `settings` are those of `geoseg train`, and what concerns data is not looked at.
+        `pixel_size_m` is that of all images, for networks that are told of it; None leaves them their own.
 
         Raises InputError and PackageError for what cannot be built.
         """
         super().__init__()
         self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
         self.legend = Legend.from_names(list(classes))
+        pretrained = None if self.settings.pretrained is None else Encoder.open(self.settings.pretrained)
+        if pretrained is not None:
+            self.settings = with_network_of(pretrained, self.settings)
+        if self.settings.family == VIT and pixel_size_m is not None:
+            sized = {"pixel_size_m": float(f"{pixel_size_m:.4g}"), **self.settings.network}
+            self.settings = self.settings.model_copy(update={"network": sized})
         self.architecture: dict[str, JsonValue] = {
             "family": self.settings.family,
-            "encoder": self.settings.encoder,
+            **({"encoder": self.settings.encoder} if self.settings.family != VIT else {}),
             "in_channels": len(channels),
             "classes": len(classes),
-            **({"detail": self.settings.detail} if self.settings.family.startswith("smp.") and self.settings.detail else {}),
+            **({"detail": self.settings.detail} if self.settings.family.startswith(("smp.", VIT)) and self.settings.detail else {}),
             **self.settings.network,
         }
         self.network: Segmenter = build_network(self.architecture)
@@ -66,6 +76,8 @@ class SupervisedSegmentation(lightning.LightningModule):
         """How published weights were adapted to the channels, in a sentence; empty where there are none."""
         if self.settings.encoder_weights is not None:
             self.stem = load_encoder(self.network, self.architecture, channels, self.settings.encoder_weights)
+        if pretrained is not None:
+            self.stem = load_pretrained(self.network, pretrained, channels)
         self.loss = get_loss(self.settings.loss, label_smoothing=self.settings.label_smoothing)
         self.learning_rate = _RATE if self.settings.learning_rate == "auto" else self.settings.learning_rate
         """The greatest of the schedule; what Lightning's Tuner sets."""
@@ -81,7 +93,7 @@ class SupervisedSegmentation(lightning.LightningModule):
             {
                 "classes": list(classes),
                 "channels": list(channels),
-                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None},
+                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None, "pretrained": None},
                 "class_weights": None if class_weights is None else list(class_weights),
             }
         )  # with which a checkpoint is opened again; it holds all weights, so that nothing is to be fetched for it

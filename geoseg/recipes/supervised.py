@@ -67,7 +67,7 @@ def run(
     lightning.seed_everything(settings.seed, verbose=False)
 
     data.look()
-    module = SupervisedSegmentation(data.legend.names, data.channels, settings)
+    module = SupervisedSegmentation(data.legend.names, data.channels, settings, pixel_size_m=data.pixel_size_m)
     for tile in (settings.tile, settings.map_tile):
         if tile is not None and tile % module.network.stride:
             raise InputError(f"tiles of {tile} pixels; expected a multiple of {module.network.stride}, the network's coarsest step")

@@ -1,0 +1,76 @@
+"""A Vision Transformer with a light decoder: a pyramid of upsampled features, then a class for each pixel.
+
+Tokens of four depths of the transformer, as in SETR and DPT (Zheng et al., CVPR 2021; Ranftl et al., ICCV 2021), are brought to one
+width and summed; then rows and columns double, with a 3 x 3 convolution each time, until every pixel has its own. Far less of it is
+learned anew than the transformer holds.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from geoseg.backbones.vit import REFERENCE_M, VisionTransformer
+from geoseg.errors import PackageError
+
+_LEVELS = 4
+"""Depths from which tokens are taken: the ends of the quarters."""
+_LEAST = 16
+"""Features of a pixel, at least."""
+
+
+class VitSegmenter(nn.Module):
+    """Logits of `planes` in all for an image (batch, channel, row, col); rows and columns are multiples of `stride`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        *,
+        size: str = "tiny",
+        patch: int = 8,
+        depth: int | None = None,
+        pixel_size_m: float = REFERENCE_M,
+        features: int = 96,
+    ) -> None:
+        """`size`, `patch` (a power of two) and `depth` are the transformer's, `pixel_size_m` that of all images that it will see,
+        `features` the decoder's width where it is coarsest. PackageError for what cannot be built.
+        """
+        super().__init__()
+        if patch < 1 or patch & (patch - 1):
+            raise PackageError(f"patches of {patch} pixels; this decoder doubles rows and columns, so give 2, 4, 8, 16 or 32")
+        self.stride, self.pixel_size_m = patch, pixel_size_m
+        self.encoder = VisionTransformer(in_channels, size=size, patch=patch, depth=depth)
+        self.taken = sorted({max(1, self.encoder.depth * quarter // _LEVELS) for quarter in range(1, _LEVELS + 1)})
+        """Blocks after which tokens are taken, counted from 1; the last is the whole transformer."""
+        self.narrow = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(self.encoder.width), nn.Linear(self.encoder.width, features)) for _ in self.taken
+        )
+        widths = [max(_LEAST, features >> step) for step in range(patch.bit_length())]
+        self.coarse = _convolution(features, features)
+        self.rise = nn.ModuleList(_convolution(given, made) for given, made in pairwise(widths))
+        self.head = nn.Conv2d(widths[-1], planes, kernel_size=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, plane, row, col)."""
+        rows, cols = image.shape[-2] // self.stride, image.shape[-1] // self.stride
+        tokens = self.encoder.tokens(image, self.pixel_size_m)  # (batch, token, width)
+        narrowed = iter(self.narrow)
+        levels = []
+        for number, block in enumerate(self.encoder.blocks, 1):
+            tokens = block(tokens)
+            if number in self.taken:
+                levels.append(next(narrowed)(tokens if number < self.encoder.depth else self.encoder.norm(tokens)))
+        x = torch.stack(levels).sum(dim=0).transpose(1, 2)  # (batch, feature, token)
+        x = self.coarse(x.reshape(x.shape[0], x.shape[1], rows, cols))
+        for block in self.rise:
+            x = block(functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
+        planes: torch.Tensor = self.head(x)
+        return planes
+
+
+def _convolution(given: int, made: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(given, made, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(made), nn.ReLU())
