@@ -297,7 +297,7 @@ def test_windows_are_filtered_for_training_as_for_mapping(tmp_path):
 
 class FixedWindow:
     def __init__(self, window: Window) -> None:
-        self._window = window
+        self._window, self.tile = window, window.rows
 
     def draw(self, generator: np.random.Generator) -> tuple[int, Window]:
         return 0, self._window

@@ -220,6 +220,15 @@ def test_where_it_starts_has_a_say(ground: Path, encoder: Encoder) -> None:
     assert not torch.equal(plain.network.network.encoder.blocks[0].mlp.fc1.weight, trained)
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_frozen_encoder_stays_as_it_was(ground: Path, encoder: Encoder, tmp_path: Path, freeze: bool) -> None:
+    made = train(ground, tmp_path / "model", {"pretrained": str(encoder.path), "freeze": freeze, "epochs": 1})
+    trained, before = load(made.weights), load(encoder.weights)
+    assert torch.equal(trained["network.encoder.blocks.0.mlp.fc1.weight"], before["blocks.0.mlp.fc1.weight"]) == freeze
+    module = SupervisedSegmentation.load_from_checkpoint(tmp_path / "model_training" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert module.architecture == made.architecture
+
+
 def test_statistics_that_do_not_fit_are_warned_of(package: ModelPackage, encoder: Encoder, caplog: pytest.LogCaptureFixture) -> None:
     red, nir = package.preparation.channels
     with caplog.at_level(logging.WARNING):
@@ -243,6 +252,8 @@ def test_a_band_in_another_unit_is_refused(package: ModelPackage, encoder: Encod
     [
         (["-s", "pretrained=nowhere"], "nowhere"),
         (["-s", "pretrained=model"], "no encoder.json"),
+        (["-s", "freeze=true"], "name it with pretrained"),
+        (["-s", "pretrained=ENCODER", "-s", "network={patch: 16}"], "has patch 8, and network says 16"),
         (["-s", "pretrained=ENCODER", "-s", "family=smp.FPN"], "leave out one of them"),
         (["-s", "pretrained=ENCODER", "-s", "encoder_weights=imagenet"], "leave out the other"),
     ],

@@ -28,23 +28,27 @@ _KERNELS = "embed.weight"
 def with_network_of(encoder: Encoder, settings: Settings) -> Settings:
     """The settings with the family and the options of the encoder's network, and a lower learning rate where they name none.
 
-    PackageError where they name another family, or published weights as well.
+    PackageError where they name another family or other sizes, or published weights as well.
     """
     if settings.family != VIT and "family" in settings.model_fields_set:
         raise PackageError(f"pretrained: {encoder.path} is a transformer, and family says {settings.family}; leave out one of them")
     if settings.encoder_weights is not None:
         raise PackageError("pretrained and encoder_weights were given, and a network starts from one of them; leave out the other")
-    network = {**settings.network, **{name: value for name, value in encoder.architecture.items() if value is not None}}
+    theirs = {name: value for name, value in encoder.architecture.items() if value is not None}
+    if clash := [name for name in theirs if settings.network.get(name, theirs[name]) != theirs[name]]:
+        said = f"pretrained: {encoder.path} has {clash[0]} {theirs[clash[0]]}, and network says {settings.network[clash[0]]}"
+        raise PackageError(f"{said}; leave it out of network")
+    network = {**settings.network, **theirs}
     rate = settings.learning_rate if "learning_rate" in settings.model_fields_set else _RATE
     return settings.model_copy(update={"family": VIT, "network": network, "learning_rate": rate})
 
 
-def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str]) -> str:
+def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str], *, freeze: bool = False) -> str:
     """Fill the network's transformer with the encoder's weights, by the roles of `channels`; gives a sentence that says how.
 
     A channel takes the kernel of its band; one that the encoder has never seen begins with zeros, without a say. Several dates of one
-    band, as `red@05`, share its kernel, so that ground that does not change is seen as on one date. Raises PackageError where none of
-    the channels is known, or the weights do not fit.
+    band, as `red@05`, share its kernel, so that ground that does not change is seen as on one date. With `freeze` the
+    transformer learns no more. Raises PackageError where none of the channels is known, or the weights do not fit.
     """
     roles = [split_role(name)[0] for name in channels]
     known = [name for name, role in zip(channels, roles, strict=True) if role in encoder.roles]
@@ -63,11 +67,13 @@ def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str
         raise PackageError(
             f"the weights in {encoder.path} do not fit its description ({str(error).splitlines()[0]}); make it again"
         ) from error
+    inner.encoder.requires_grad_(not freeze)
     new = [name for name in channels if name not in known]
     left = [role for role in encoder.roles if role not in roles]
     said = f"Starts from {encoder.name}, which has learned {', '.join(known)} at {encoder.pixel_size_m:g} m"
     said += f"; {', '.join(new)} it has never seen" if new else ""
     said += f"; of its bands {', '.join(left)} are not used" if left else ""
+    said += "; it is left as it is" if freeze else ""
     log.info("%s", said)
     return said + "."
 

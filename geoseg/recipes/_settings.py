@@ -30,6 +30,8 @@ class Settings(CommonSettings):
     pretrained: Path | None = None
     """An encoder that `masked_pretraining` made, a folder or .zip: the network is then its transformer, `vit.Pyramid`, which takes each
     band's weights by role and its statistics. None starts without."""
+    freeze: bool = False
+    """Leave the weights of `pretrained` as they are: only the decoder behind them learns, which suits very few labels."""
     network: dict[str, JsonValue] = Field(default_factory=dict)
     """Further options of the network, such as `decoder_channels`."""
     detail: int = Field(default=32, ge=0)

@@ -58,6 +58,8 @@ class SupervisedSegmentation(lightning.LightningModule):
         self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
         self.legend = Legend.from_names(list(classes))
         pretrained = None if self.settings.pretrained is None else Encoder.open(self.settings.pretrained)
+        if pretrained is None and self.settings.freeze:
+            raise InputError("freeze: true leaves an encoder as it is, and none was given; name it with pretrained, or leave freeze out")
         if pretrained is not None:
             self.settings = with_network_of(pretrained, self.settings)
         if self.settings.family == VIT and pixel_size_m is not None:
@@ -77,7 +79,7 @@ class SupervisedSegmentation(lightning.LightningModule):
         if self.settings.encoder_weights is not None:
             self.stem = load_encoder(self.network, self.architecture, channels, self.settings.encoder_weights)
         if pretrained is not None:
-            self.stem = load_pretrained(self.network, pretrained, channels)
+            self.stem = load_pretrained(self.network, pretrained, channels, freeze=self.settings.freeze)
         self.loss = get_loss(self.settings.loss, label_smoothing=self.settings.label_smoothing)
         self.learning_rate = _RATE if self.settings.learning_rate == "auto" else self.settings.learning_rate
         """The greatest of the schedule; what Lightning's Tuner sets."""
@@ -93,7 +95,7 @@ class SupervisedSegmentation(lightning.LightningModule):
             {
                 "classes": list(classes),
                 "channels": list(channels),
-                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None, "pretrained": None},
+                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None, "pretrained": None, "freeze": False},
                 "class_weights": None if class_weights is None else list(class_weights),
             }
         )  # with which a checkpoint is opened again; it holds all weights, so that nothing is to be fetched for it
