@@ -285,6 +285,50 @@ def test_bad_labels(place, refused, name):
     refused(*words, says=says)
 
 
+TRAININGS = {
+    "one class only": (("land",), "EPSG:32632", (), ("holds only the class 'land'", "label at least two")),
+    "no CRS": (("land", "water"), None, (), ("states no CRS", "ogr2ogr -a_srs")),
+    "a wrong CRS": (("land", "water"), "EPSG:32645", (), ("km away", "give labels of this place")),
+    "labels in one place": (("land", "water"), "EPSG:32632", ("block=128",), ("labels lie in 1 block", "make the blocks smaller")),
+    "an empty part": (("land", "water"), "EPSG:32632", ("guard=40",), ("no labelled", "ground is left", "make the gap (guard) smaller")),
+    "dates": (("land", "water"), "EPSG:32632", ("split=dates",), ("the date of each scene", "split by scenes or by blocks")),
+    "more than all held out": (("land", "water"), "EPSG:32632", ("test=0.7",), ("test", "less than 0.5")),
+}
+
+
+def write_halves(place, classes, crs="EPSG:32632", **options):
+    """A scene of 128 pixels and polygons of its halves."""
+    write(place / "scene.tif", side=128, **options)
+    halves = [box(500_000 + 640 * number, 4_998_720, 500_640 + 640 * number, 5_000_000) for number in range(len(classes))]
+    geopandas.GeoDataFrame({"class": classes}, geometry=halves, crs=crs).to_file(place / "labels.gpkg")
+
+
+def quick_training(*settings):
+    for module in ("torch", "lightning", "segmentation_models_pytorch"):
+        pytest.importorskip(module)
+    given = ("tile=32", "block=32", "guard=2", "epochs=2", "draws=16", *settings)
+    return ("train", "scene.tif", *GENERIC, "--labels", "labels.gpkg", "-o", "new", *(word for one in given for word in ("-s", one)))
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_what_cannot_be_learned_from(place, refused, name):
+    classes, crs, settings, says = TRAININGS[name]
+    write_halves(place, classes, crs)
+    refused(*quick_training(*settings), says=says)
+
+
+def test_ground_without_data_cannot_be_learned_from(place, refused):
+    write_halves(place, ("land", "water"), fill=0, nodata=0)
+    refused(*quick_training(), says=("no label of labels.gpkg lies on a pixel", "that has data"))
+
+
+def test_a_loss_that_is_no_number_ends_training_in_one_sentence(place, geoseg):
+    write_halves(place, ("land", "water"))
+    ran = geoseg(*quick_training("learning_rate=1e30", "batch=4"))
+    assert (ran.code, "the loss is" in ran.sentence, "take a lower learning_rate" in ran.sentence) == (2, True, True)
+    assert not (place / "new").exists()
+
+
 @pytest.mark.skipif(not POSIX, reason="Windows has no limit on file sizes")
 def test_disk_that_is_full_at_any_point(geoseg, place, refused, monkeypatch):
     import resource

@@ -1,4 +1,7 @@
-"""A training by two processes, as one would start it oneself; Lightning starts this file a second time. Writes what each ended with."""
+"""A training by two processes, as one would start it oneself; Lightning starts this file a second time. Writes what each ended with.
+
+Words: a folder, then `own`, or `replaced` where Lightning is let put a sampler of its own in place of ours, then further settings.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,25 @@ from geoseg.recipes.modules import SupervisedSegmentation
 
 
 class Drawn(lightning.Callback):
-    """Notes the draws of this process, epoch by epoch."""
+    """Notes the draws of this process, epoch by epoch, and where the windows of all processes lie."""
 
     def __init__(self) -> None:
         self.numbers: list[list[int]] = []
+        self.places: list[list[tuple[int, int]]] = []
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """The sampler that Lightning uses is asked, not the one that was made."""
-        self.numbers.append(list(trainer.train_dataloader.sampler))
+        self.numbers.append([int(number) for number in trainer.train_dataloader.sampler])
+        windows = [trainer.train_dataloader.dataset.place(number)[1] for number in range(36)]
+        self.places.append([(window.row, window.col) for window in windows])
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder, sampler, *further = Path(sys.argv[1]), *sys.argv[2:]
     torch.set_num_threads(1)
-    settings = QUICK | {"epochs": 2, "draws": 18, "batch": 3}
+    settings = (
+        QUICK | {"epochs": 2, "draws": 18, "batch": 3} | {name: float(value) for name, value in (word.split("=") for word in further)}
+    )
     data = ScenesDataModule(
         [folder / "scene.tif"], [folder / "labels.tif"], settings, opening={"sensor": "sentinel-2-l1c", "bands": ["red", "nir"]}
     )
@@ -39,7 +47,8 @@ if __name__ == "__main__":
         devices=2,
         strategy="ddp",
         max_epochs=2,
-        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=sampler == "replaced",
         callbacks=[drawn, AveragedWeights(0.9)],
         logger=False,
         enable_checkpointing=False,
@@ -47,5 +56,10 @@ if __name__ == "__main__":
         enable_model_summary=False,
     )
     trainer.fit(module, datamodule=data)
-    found = {"drawn": drawn.numbers, "weights": dict(module.named_parameters()), "confusion": torch.from_numpy(module.counted.counts)}
+    found = {
+        "drawn": drawn.numbers,
+        "places": drawn.places,
+        "weights": dict(module.named_parameters()),
+        "confusion": torch.from_numpy(module.counted.counts),
+    }
     torch.save(found, folder / f"process{trainer.global_rank}.pt")

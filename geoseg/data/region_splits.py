@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 from scipy.ndimage import maximum_filter
 
-from geoseg.data.splits import PARTS, Part
+from geoseg.data.splits import PARTS, Part, gap_told
 from geoseg.errors import InputError
 from geoseg.io.vectors import onto_grid, read_features
 from geoseg.settings import nearest
@@ -33,6 +33,11 @@ class RegionSplit:
     """(polygon,) place in PARTS."""
     guard: int
     """Pixels between the pixels of two parts, at least; counted along rows and columns."""
+    same_ground: bool = False
+
+    def told(self, pixel_m: float) -> str:
+        """One sentence: how far the parts are from each other."""
+        return gap_told(self.guard * pixel_m)
 
     def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
         """(row, col) of a scene; True on the ground of `part`, the guard gap left out on both sides."""

@@ -50,6 +50,13 @@ class Split(Protocol):
     def guard(self) -> int:
         """Pixels between the pixels of two parts, at least."""
 
+    @property
+    def same_ground(self) -> bool:
+        """Whether two parts may show the same ground, as on other dates."""
+
+    def told(self, pixel_m: float) -> str:
+        """One sentence: how far the parts are from each other, with pixels of `pixel_m` metres."""
+
     def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
         """(row, col) of a scene; True on the ground of `part`."""
 
@@ -75,6 +82,11 @@ class BlockSplit:
     """For each scene, the place in `PARTS` of each of its blocks."""
     guard: int
     """Pixels between the pixels of two parts, at least; counted along rows and columns."""
+    same_ground: bool = False
+
+    def told(self, pixel_m: float) -> str:
+        """One sentence: how far the parts are from each other."""
+        return gap_told(self.guard * pixel_m)
 
     def mask(self, scene: int, part: Part) -> NDArray[np.bool_]:
         """(row, col) of a scene; True on the ground of `part`, the guard gap left out on both sides.
@@ -145,8 +157,8 @@ def split_blocks(
     labelled = np.flatnonzero(table.sum(axis=1))
     if labelled.size < len(PARTS):
         raise LabelError(
-            f"the labels lie in {labelled.size} blocks of {block} x {block} pixels; expected at least {len(PARTS)}, to train on some and "
-            "be judged on others. Label ground in more places, or make the blocks smaller."
+            f"labels lie in {_several(labelled.size, 'block')} of {block} x {block} pixels; expected at least {len(PARTS)}, to train on "
+            "some and be judged on others: label ground in more places, or make the blocks smaller"
         )
     places = np.zeros(len(table), dtype=np.intp)
     places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
@@ -172,10 +184,16 @@ def split_scenes(
     table = np.array([np.bincount(plane[plane != UNLABELLED], minlength=classes) for plane in labels])  # (scene, class)
     labelled = np.flatnonzero(table.sum(axis=1))
     if labelled.size < len(PARTS):
-        raise LabelError(f"labels lie in {labelled.size} scenes; expected at least {len(PARTS)} to split by scenes, or split by blocks")
+        found = _several(labelled.size, "scene")
+        raise LabelError(f"labels lie in {found}; expected at least {len(PARTS)} to split by scenes, or split by blocks")
     places = np.zeros(len(table), dtype=np.intp)
     places[labelled] = assign_parts(table[labelled], validation=validation, test=test, generator=generator)
     return BlockSplit(tuple(geoboxes), wholes, tuple(places[:, np.newaxis]), guard)
+
+
+def gap_told(gap_m: float) -> str:
+    """One sentence on parts that lie on ground of their own."""
+    return f"Ground of two parts is at least {round(gap_m, 2):g} m apart."
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -206,6 +224,10 @@ def assign_parts(counts: NDArray[np.integer], *, validation: float, test: float,
     plain = np.repeat(np.arange(len(PARTS)), [total - sum(held), *held])
     tries = [generator.permutation(plain) for _ in range(_TRIES)]
     return min(tries, key=lambda places: _unevenness(counts, places))
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _unevenness(counts: NDArray[np.integer], places: NDArray[np.intp]) -> float:

@@ -16,6 +16,7 @@ import pyproj
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 
+from geoseg.data.apart import check_apart
 from geoseg.data.patches import LabelledScene, load_scene
 from geoseg.data.splits import PARTS, Part, Split
 from geoseg.data.windows import UNLABELLED
@@ -72,13 +73,17 @@ class Ground:
 
     @classmethod
     def of(cls, scenes: Sequence[LabelledScene], split: Split) -> Ground:
-        """The scenes with the masks of each part; LabelError where a part has no labelled pixel."""
+        """The scenes with the masks of each part; LabelError where a part has no labelled pixel, or two parts share ground."""
         masks = {part: tuple(split.mask(scene, part) for scene in range(len(scenes))) for part in PARTS}
         for part, planes in masks.items():
             if not any((scene.labels[mask] != UNLABELLED).any() for scene, mask in zip(scenes, planes, strict=True)):
                 raise LabelError(
-                    f"a guard gap of {split.guard} pixels leaves no labelled {part} ground; make it or the blocks fit the labels"
+                    f"no labelled {part} ground is left: its {split.pieces(part)} pieces of ground lie off the labels, or within the gap of "
+                    f"{split.guard} pixels to other parts; share the ground out as the labels lie, or make the gap (guard) smaller"
                 )
+        if not split.same_ground:
+            names = [scene.scene.name for scene in scenes]
+            check_apart([scene.geobox for scene in scenes], masks, guard=split.guard, names=names)
         return cls(tuple(scenes), split, masks)
 
     @property
@@ -89,7 +94,7 @@ class Ground:
     @property
     def shared_out(self) -> str:
         """One sentence: how the ground was shared out."""
-        return f"Ground of two parts is at least {self.guard_m:g} m apart."
+        return self.split.told(mean_pixel_size_m(self.scenes[0]))
 
     def stated(self, legend: Legend) -> dict[str, Any]:
         """Part → its `blocks`, `labelled_km2` and `pixels` by class, as plain data."""

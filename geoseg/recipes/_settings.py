@@ -42,8 +42,8 @@ class Settings(CommonSettings):
     map_tile: int | None = Field(default=None, ge=32)
     """Edge of the tiles when mapping. None takes four times `tile`, at most 1024, which leaves fewer and fainter seams, where the network
     looks at a pixel's surroundings only; one with means over the whole tile, as in squeeze-and-excitation, keeps those of training."""
-    split: Literal["blocks", "scenes", "regions"] = "blocks"
-    """What is held out as a whole: blocks of the scenes, whole scenes, or polygons of the file `regions`."""
+    split: Literal["blocks", "scenes", "regions", "dates"] = "blocks"
+    """What is held out as a whole: blocks of the scenes, whole scenes, polygons of the file `regions`, or the scenes of the latest days."""
     regions: str | None = None
     """Vector file whose polygons say train, validation or test in the column `region_column`; what none covers has no say."""
     region_column: str = "part"

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from geoseg.data.difficulty import Difficulty
 from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
+from geoseg.data.date_splits import split_dates
 from geoseg.data.region_splits import split_regions
 from geoseg.data.samplers import EpochSampler, TileSampler
 from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes
@@ -217,6 +218,11 @@ class ScenesDataModule(lightning.LightningDataModule):
         if wanted.split == "regions":
             assert wanted.regions is not None, "was checked at the beginning"
             return given.Ground.of(scenes, split_regions(geoboxes, wanted.regions, wanted.region_column, guard=wanted.guard))
+        if wanted.split == "dates":
+            given_scenes = [scene.scene for scene in scenes]
+            days = [None if scene.time is None else scene.time.date() for scene in given_scenes]
+            names = [scene.name for scene in given_scenes]
+            return given.Ground.of(scenes, split_dates(geoboxes, days, names, validation=wanted.validation, test=wanted.test))
         held: dict[str, Any] = {"guard": wanted.guard, "validation": wanted.validation, "test": wanted.test, "generator": generator}
         if wanted.split == "scenes":
             return given.Ground.of(scenes, split_scenes(geoboxes, labels, len(self.legend), **held))
