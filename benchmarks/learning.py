@@ -173,8 +173,14 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         for label in one["rows"][0]["iou"]:
             values = [row["iou"][label] for row in one["rows"]]
             cells.append(f"{label} {statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})")
-        lines.append(f"| {one['task']} | {one['recipe']} | {', '.join(cells)} | {statistics.mean(r['seconds'] for r in one['rows']):.0f} |")
+        recipe = ", ".join([one["recipe"], *(f"{key}: {value}" for key, value in one["settings"].items())])
+        lines.append(f"| {one['task']} | {recipe} | {', '.join(cells)} | {statistics.mean(r['seconds'] for r in one['rows']):.0f} |")
     return "\n".join(lines)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What is measured again takes the place of what was measured before."""
+    return row["task"], row["recipe"], json.dumps(row["settings"], sort_keys=True, default=str)
 
 
 def main() -> None:
@@ -190,6 +196,9 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     settings = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given.set)}
     found = [measure(name, recipe, given.data, settings, given.seeds) for name in given.tasks for recipe in given.recipes]
+    if not given.is_try:
+        found = [*found, *(row for row in json.loads(RESULTS.read_text())["found"] if _key(row) not in map(_key, found))]
+        found.sort(key=lambda row: (list(TASKS).index(row["task"]), row["recipe"] != "supervised", bool(row["settings"])))
     print(table(found))
     if not given.is_try:
         facts = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "found": found}
