@@ -22,6 +22,7 @@ from geoseg.io.label_rules import LabelRules, plain_value
 from geoseg.io.legends import NamedCode, Names, is_a_class, make_legend, names_in
 from geoseg.io.ogr import pyogrio
 from geoseg.io.opening import opened
+from geoseg.io.postgis import is_database
 from geoseg.io.vectors import read_features
 from geoseg.legend import Legend
 
@@ -151,7 +152,7 @@ def read_legend(path: str | Path, class_column: str | None = None, *, rules: Lab
 
 def _is_vector(path: str | Path) -> bool:
     file = str(path).partition("|layername=")[0]
-    if is_geoparquet(file):
+    if is_database(file) or is_geoparquet(file):
         return True
     if not file.startswith("/vsi") and "://" not in file and not Path(file).exists():
         raise LabelError(f"no such file: {file}; expected labels as polygons with a class column, or a label raster")

@@ -18,6 +18,7 @@ from geoseg.ground import LONGEST_EDGE_M, distance_km, divide_long_edges, horizo
 from geoseg.io.geoparquet import is_geoparquet, read_geoparquet
 from geoseg.io.ogr import pyogrio
 from geoseg.io.polygon_files import geopackage, layer_options
+from geoseg.io.postgis import is_database, read_table
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -102,12 +103,17 @@ def onto_grid(geometries: NDArray[Any], crs: Any, geobox: GeoBox) -> tuple[NDArr
 def read_features(path: str | Path, *, wanted: str = "polygons") -> GeoDataFrame:
     """All features of the one spatial layer of a vector file, or of the layer in `FILE|layername=NAME`; flat, without heights.
 
+    A table of PostGIS is given as `geoseg.io.postgis.read_table` says.
+
     Raises InputError where there is no such file, it is no vector file, several layers could be meant, it states no CRS, or
     holds nothing.
     """
     from geopandas import GeoSeries  # takes most of a second to load
 
-    frame = read_geoparquet(path) if is_geoparquet(path) else _read_layer(*find_layer(path, wanted=wanted))
+    if is_database(path):
+        frame = read_table(path)
+    else:
+        frame = read_geoparquet(path) if is_geoparquet(path) else _read_layer(*find_layer(path, wanted=wanted))
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if not len(frame):
         raise InputError(f"{path} is empty; expected at least one of: {wanted}")
