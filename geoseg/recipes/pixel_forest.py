@@ -189,7 +189,7 @@ def _few(groups: Groups, legend: Legend) -> list[str]:
     said = []
     for name, count in zip(legend.names, groups.of_classes().tolist(), strict=True):
         if count < VERY_FEW:
-            said.append(f"{name} has {count} {groups.kind}: its figures hang on them, and more would tell more.")
+            said.append(f"{name} has few {groups.kind} ({count}): its figures hang on them, and more would tell more.")
     for one in said:
         log.warning("%s", one)
     return said
