@@ -32,6 +32,6 @@ def test_polygons_to_a_forest_its_map_and_its_report(place: Path, geoseg, monkey
     drawn.to_file(place / "fields.gpkg")
     kept.to_file(place / "elsewhere.gpkg")
     run_page("your-own-labels.md", place, geoseg, monkeypatch)
-    assert ModelPackage.open(place / "forest").description.outputs[0].legend.names == ("crop", "water")
+    assert ModelPackage.open(place / "forest").outputs[0].legend.names == ("crop", "water")
     np.testing.assert_array_equal(read(place / "map/scene_classes.tif"), truth == "water")
     assert (place / "report/report.html").exists()
