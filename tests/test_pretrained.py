@@ -100,10 +100,10 @@ def test_onnx_agrees_at_any_size() -> None:
 
 def test_the_decoder_looks_at_every_quarter_of_the_transformer() -> None:
     network = VitSegmenter(3, 2, depth=8, features=16).eval()
-    assert network.taken == [2, 4, 6, 8]
+    assert network.decoder.taken == [2, 4, 6, 8]
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     before = network(image)
-    for level in network.narrow:
+    for level in network.decoder.narrow:
         kept = level[1].weight.detach().clone()
         level[1].weight.data.zero_()
         assert not torch.allclose(network(image), before)
@@ -252,7 +252,7 @@ def test_a_band_in_another_unit_is_refused(package: ModelPackage, encoder: Encod
     [
         (["-s", "pretrained=nowhere"], "nowhere"),
         (["-s", "pretrained=model"], "no encoder.json"),
-        (["-s", "freeze=true"], "name it with pretrained"),
+        (["-s", "freeze=true"], "name one with pretrained"),
         (["-s", "pretrained=ENCODER", "-s", "network={patch: 16}"], "has patch 8, and network says 16"),
         (["-s", "pretrained=ENCODER", "-s", "family=smp.FPN"], "leave out one of them"),
         (["-s", "pretrained=ENCODER", "-s", "encoder_weights=imagenet"], "leave out the other"),

@@ -172,6 +172,8 @@ class CrossEarthSar(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, sized.width))
         self.blocks = nn.ModuleList(ExpertBlock(sized, experts, top, gate) for _ in range(sized.depth))
         self.norm = nn.LayerNorm(sized.width, eps=1e-6)
+        self.described: torch.Tensor | None = None
+        """(batch, 3) raw descriptors of the last pass."""
         self.apply(_start_weights)
         if not self.cls_token.is_meta:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -181,7 +183,7 @@ class CrossEarthSar(nn.Module):
 
     def forward(self, image: torch.Tensor, descriptors: torch.Tensor) -> torch.Tensor:
         """(batch, 1 + token, width), the class token first, from images and their raw descriptors (batch, 3)."""
-        tokens, scales = self.tokens(image), scaled(descriptors)
+        tokens, scales = self.tokens(image), self.scales(descriptors)
         for block in self.blocks:
             tokens = block(tokens, scales)
         normed: torch.Tensor = self.norm(tokens)
@@ -194,6 +196,11 @@ class CrossEarthSar(nn.Module):
         patches = planes.flatten(2).transpose(1, 2)
         whole = self.cls_token.expand(planes.shape[0], -1, -1)
         return torch.cat([whole, patches], dim=1) + stretch_positions(self.pos_embed, (rows, cols))
+
+    def scales(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """(batch, 3) what the routers see of raw descriptors (batch, 3)."""
+        self.described = descriptors.detach()
+        return scaled(descriptors)
 
     def balance(self) -> torch.Tensor:
         """What is added to the loss after a pass: BALANCE where every router shares out evenly, BALANCE * experts where each has one
@@ -208,6 +215,20 @@ class CrossEarthSar(nn.Module):
     def routers(self) -> list[SparseExperts]:
         """The experts of each block, in order."""
         return [module for module in self.modules() if isinstance(module, SparseExperts)]
+
+    def utilisation(self) -> dict[str, float]:
+        """Descriptor and expert → how the expert's share of an image's tokens goes with the descriptor over the images of the last pass.
+
+        The coefficient of correlation, -1…1, mean over the blocks; nothing for fewer than three images.
+        """
+        if self.described is None or len(self.described) < 3:
+            return {}
+        shares = torch.stack([routing.shares() for routing in self.routings()]).mean(dim=0).T.detach()  # (expert, image)
+        seen = torch.cat([scaled(self.described).T, shares])  # (descriptor and expert, image)
+        together = torch.corrcoef(seen).nan_to_num()[: len(NAMES), len(NAMES) :]
+        return {
+            f"{name} and expert_{number}": float(together[row, number]) for row, name in enumerate(NAMES) for number in range(self.experts)
+        }
 
     def active_parameters(self) -> int:
         """Numbers that one token meets: all but the experts that are not chosen."""

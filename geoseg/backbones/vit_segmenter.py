@@ -1,4 +1,4 @@
-"""A Vision Transformer with a light decoder: a pyramid of upsampled features, then a class for each pixel.
+"""Vision Transformers with a light decoder: a pyramid of upsampled features, then a class for each pixel.
 
 Tokens of four depths of the transformer, as in SETR and DPT (Zheng et al., CVPR 2021; Ranftl et al., ICCV 2021), are brought to one
 width and summed; then rows and columns double, with a 3 x 3 convolution each time, until every pixel has its own. Far less of it is
@@ -22,6 +22,36 @@ _LEAST = 16
 """Features of a pixel, at least."""
 
 
+class PyramidDecoder(nn.Module):
+    """Logits of `planes` in all from tokens of several depths of a transformer."""
+
+    def __init__(self, width: int, depth: int, patch: int, planes: int, *, features: int = 96) -> None:
+        """`width` and `depth` are the transformer's, `patch` a power of two, `features` the width where the image is coarsest.
+
+        PackageError for what cannot be built.
+        """
+        super().__init__()
+        if patch < 1 or patch & (patch - 1):
+            raise PackageError(f"patches of {patch} pixels; this decoder doubles rows and columns, so give 2, 4, 8, 16 or 32")
+        self.taken = sorted({max(1, depth * quarter // _LEVELS) for quarter in range(1, _LEVELS + 1)})
+        """Blocks after which tokens are taken, counted from 1; the last is the whole transformer."""
+        self.narrow = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features)) for _ in self.taken)
+        widths = [max(_LEAST, features >> step) for step in range(patch.bit_length())]
+        self.coarse = _convolution(features, features)
+        self.rise = nn.ModuleList(_convolution(given, made) for given, made in pairwise(widths))
+        self.head = nn.Conv2d(widths[-1], planes, kernel_size=1)
+
+    def forward(self, levels: list[torch.Tensor], rows: int, cols: int) -> torch.Tensor:
+        """(batch, plane, row, col) from the tokens (batch, rows * cols, width) after each of the blocks `taken`."""
+        narrowed = [narrow(tokens) for narrow, tokens in zip(self.narrow, levels, strict=True)]
+        x = torch.stack(narrowed).sum(dim=0).transpose(1, 2)  # (batch, feature, token)
+        x = self.coarse(x.reshape(x.shape[0], x.shape[1], rows, cols))
+        for block in self.rise:
+            x = block(functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
+        planes: torch.Tensor = self.head(x)
+        return planes
+
+
 class VitSegmenter(nn.Module):
     """Logits of `planes` in all for an image (batch, channel, row, col); rows and columns are multiples of `stride`."""
 
@@ -40,35 +70,18 @@ class VitSegmenter(nn.Module):
         `features` the decoder's width where it is coarsest. PackageError for what cannot be built.
         """
         super().__init__()
-        if patch < 1 or patch & (patch - 1):
-            raise PackageError(f"patches of {patch} pixels; this decoder doubles rows and columns, so give 2, 4, 8, 16 or 32")
         self.stride, self.pixel_size_m = patch, pixel_size_m
         self.encoder = VisionTransformer(in_channels, size=size, patch=patch, depth=depth)
-        self.taken = sorted({max(1, self.encoder.depth * quarter // _LEVELS) for quarter in range(1, _LEVELS + 1)})
-        """Blocks after which tokens are taken, counted from 1; the last is the whole transformer."""
-        self.narrow = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(self.encoder.width), nn.Linear(self.encoder.width, features)) for _ in self.taken
-        )
-        widths = [max(_LEAST, features >> step) for step in range(patch.bit_length())]
-        self.coarse = _convolution(features, features)
-        self.rise = nn.ModuleList(_convolution(given, made) for given, made in pairwise(widths))
-        self.head = nn.Conv2d(widths[-1], planes, kernel_size=1)
+        self.decoder = PyramidDecoder(self.encoder.width, self.encoder.depth, patch, planes, features=features)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(batch, plane, row, col)."""
-        rows, cols = image.shape[-2] // self.stride, image.shape[-1] // self.stride
-        tokens = self.encoder.tokens(image, self.pixel_size_m)  # (batch, token, width)
-        narrowed = iter(self.narrow)
-        levels = []
+        tokens, levels = self.encoder.tokens(image, self.pixel_size_m), []  # (batch, token, width)
         for number, block in enumerate(self.encoder.blocks, 1):
             tokens = block(tokens)
-            if number in self.taken:
-                levels.append(next(narrowed)(tokens if number < self.encoder.depth else self.encoder.norm(tokens)))
-        x = torch.stack(levels).sum(dim=0).transpose(1, 2)  # (batch, feature, token)
-        x = self.coarse(x.reshape(x.shape[0], x.shape[1], rows, cols))
-        for block in self.rise:
-            x = block(functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
-        planes: torch.Tensor = self.head(x)
+            if number in self.decoder.taken:
+                levels.append(tokens if number < self.encoder.depth else self.encoder.norm(tokens))
+        planes: torch.Tensor = self.decoder(levels, image.shape[-2] // self.stride, image.shape[-1] // self.stride)
         return planes
 
 

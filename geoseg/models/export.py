@@ -21,6 +21,8 @@ OPSET = 17
 INPUT_NAME = "image"
 _LARGEST_DIFFERENCE = 1e-4
 """Of a score, between torch and onnxruntime on one machine; float32 rounding reaches 1e-5 in deep networks."""
+_LEAST_AGREEMENT = 0.999
+"""Of classes, where rounding may send a network that chooses another way."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def export_onnx(network: ScoredNetwork, channels: int, *, tile: int = 64) -> byt
 
 
 def check_parity(onnx: bytes, network: ScoredNetwork, images: list[NDArray[np.float32]]) -> Parity:
-    """Run the same images (each (batch, channel, row, col)) through both; PackageError where a score differs by more than 1e-4."""
+    """Run the same images (each (batch, channel, row, col)) through both.
+
+    PackageError where a score differs by more than 1e-4, or, of a network that chooses among experts, a class in a thousand pixels does.
+    """
     runtime = require("onnxruntime", extra="train")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -82,7 +87,8 @@ def check_parity(onnx: bytes, network: ScoredNetwork, images: list[NDArray[np.fl
             if kind == "classes":
                 agree = theirs[name].argmax(axis=1) == ours[name].argmax(axis=1)
                 same, pixels = same + int(agree.sum()), pixels + agree.size
-    if not largest <= _LARGEST_DIFFERENCE:  # NaN is refused as well
+    chosen_alike = getattr(network.network, "chooses", False) and pixels and same / pixels >= _LEAST_AGREEMENT
+    if not largest <= _LARGEST_DIFFERENCE and not (chosen_alike and largest <= 1):  # NaN is refused as well
         raise PackageError(
             f"the ONNX file's scores differ from the network's by up to {largest:.2g}; expected at most {_LARGEST_DIFFERENCE:g}"
         )

@@ -4,6 +4,7 @@
     {"family": "smp.Unet", "encoder": "resnet18", "in_channels": 4, "outputs": {"ice": 6, "floe_size": 7}}
     {"family": "autoice.UNet", "in_channels": 3, "outputs": {"concentration": 11, "stage": 6, "floe": 7}, "skips": false}
     {"family": "vit.Pyramid", "size": "tiny", "patch": 8, "pixel_size_m": 10, "in_channels": 6, "classes": 4}
+    {"family": "crossearth_sar.Pyramid", "size": "small", "experts": 6, "in_channels": 2, "classes": 4}
 
 `smp.` families are those of segmentation-models-pytorch, with `detail` features of each pixel beside them (`detail.py`); what else
 stands in the description (`decoder_channels`, `encoder_depth` …) goes to that network as it is. A description never makes anything be
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from geoseg.backbones.autoice_unet import AutoIceUNet
+from geoseg.backbones.crossearth_segmenter import CrossEarthSegmenter
 from geoseg.backbones.vit_segmenter import VitSegmenter
 from geoseg.errors import PackageError, require
 from geoseg.models.description import DEFAULT_OUTPUT
@@ -34,6 +36,9 @@ _OURS = ("family", "encoder", "in_channels", "classes", "outputs", "detail")
 _AUTOICE = "autoice.UNet"
 VIT = "vit.Pyramid"
 """A transformer with a light decoder; what `masked_pretraining` makes is for it."""
+CROSSEARTH_SAR = "crossearth_sar.Pyramid"
+"""The same decoder behind a transformer for radar whose experts are chosen by physics."""
+TRANSFORMERS: dict[str, type[nn.Module]] = {VIT: VitSegmenter, CROSSEARTH_SAR: CrossEarthSegmenter}
 _NOT_OFFERED = ("in_channels", "planes", "encoder_name", "encoder_weights", "self", "kwargs")
 
 
@@ -63,6 +68,16 @@ class Segmenter(nn.Module):
         """Rows and columns of an image are multiples of this: the network's coarsest step in pixels."""
         own = getattr(self.network, "stride", None)
         return int(own if own is not None else getattr(getattr(self.network, "encoder", None), "output_stride", 32))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the network chooses among ways to go, so that rounding may now and then send it another way."""
+        return bool(getattr(self.network, "chooses", False))
+
+    def extra_loss(self) -> torch.Tensor | None:
+        """What the network itself adds to the loss of the last pass; None where it adds nothing."""
+        own = getattr(self.network, "extra_loss", None)
+        return None if own is None else own()
 
     def forward(self, image: torch.Tensor) -> Scores:
         """Logits (or quantities) by output, (batch, plane, row, col), for an image (batch, channel, row, col)."""
@@ -103,7 +118,7 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
     Gives output name → logits or quantity. Raises PackageError for an unknown family, encoder or option.
     """
     family = str(architecture.get("family", ""))
-    known = [_AUTOICE, VIT, *(f"smp.{name}" for name in _SMP_FAMILIES)]
+    known = [_AUTOICE, *TRANSFORMERS, *(f"smp.{name}" for name in _SMP_FAMILIES)]
     if family not in known:
         near = difflib.get_close_matches(family, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
@@ -116,10 +131,10 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
         _check_options(AutoIceUNet, family, options)
         return Segmenter(AutoIceUNet(int(architecture["in_channels"]), sum(outputs.values()), **options), outputs)
     width, channels = int(architecture.get("detail", 0)), int(architecture["in_channels"])
-    if family == VIT:
-        _check_options(VitSegmenter, family, options)
+    if family in TRANSFORMERS:
+        _check_options(TRANSFORMERS[family], family, options)
         try:
-            transformer = VitSegmenter(channels, sum(outputs.values()), **options)
+            transformer = TRANSFORMERS[family](channels, sum(outputs.values()), **options)
         except (TypeError, ValueError, RuntimeError) as error:
             raise PackageError(f"cannot build {family} with {options}: {error}") from error
         return Segmenter(transformer, outputs, detail_branch(channels, sum(outputs.values()), width) if width else None)

@@ -78,8 +78,8 @@ class Ground:
         for part, planes in masks.items():
             if not any((scene.labels[mask] != UNLABELLED).any() for scene, mask in zip(scenes, planes, strict=True)):
                 raise LabelError(
-                    f"no labelled {part} ground is left: its {split.pieces(part)} pieces of ground lie off the labels, or within the gap of "
-                    f"{split.guard} pixels to other parts; share the ground out as the labels lie, or make the gap (guard) smaller"
+                    f"no labelled {part} ground is left: its {split.pieces(part)} pieces of ground lie off the labels, or within the gap "
+                    f"of {split.guard} pixels to other parts; share the ground out as the labels lie, or make the gap (guard) smaller"
                 )
         if not split.same_ground:
             names = [scene.scene.name for scene in scenes]

@@ -43,12 +43,20 @@ def with_network_of(encoder: Encoder, settings: Settings) -> Settings:
     return settings.model_copy(update={"family": VIT, "network": network, "learning_rate": rate})
 
 
-def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str], *, freeze: bool = False) -> str:
+def freeze(network: Segmenter) -> None:
+    """Leave the network's encoder as it is: only what stands behind it learns. PackageError for a network without one."""
+    encoder = getattr(network.network, "encoder", None)
+    if not isinstance(encoder, torch.nn.Module):
+        raise PackageError("freeze: this network has no encoder that could be left as it is; leave freeze out")
+    encoder.requires_grad_(False)
+
+
+def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str]) -> str:
     """Fill the network's transformer with the encoder's weights, by the roles of `channels`; gives a sentence that says how.
 
     A channel takes the kernel of its band; one that the encoder has never seen begins with zeros, without a say. Several dates of one
-    band, as `red@05`, share its kernel, so that ground that does not change is seen as on one date. With `freeze` the
-    transformer learns no more. Raises PackageError where none of the channels is known, or the weights do not fit.
+    band, as `red@05`, share its kernel, so that ground that does not change is seen as on one date. Raises PackageError
+    where none of the channels is known, or the weights do not fit.
     """
     roles = [split_role(name)[0] for name in channels]
     known = [name for name, role in zip(channels, roles, strict=True) if role in encoder.roles]
@@ -67,13 +75,11 @@ def load_pretrained(network: Segmenter, encoder: Encoder, channels: Sequence[str
         raise PackageError(
             f"the weights in {encoder.path} do not fit its description ({str(error).splitlines()[0]}); make it again"
         ) from error
-    inner.encoder.requires_grad_(not freeze)
     new = [name for name in channels if name not in known]
     left = [role for role in encoder.roles if role not in roles]
     said = f"Starts from {encoder.name}, which has learned {', '.join(known)} at {encoder.pixel_size_m:g} m"
     said += f"; {', '.join(new)} it has never seen" if new else ""
     said += f"; of its bands {', '.join(left)} are not used" if left else ""
-    said += "; it is left as it is" if freeze else ""
     log.info("%s", said)
     return said + "."
 

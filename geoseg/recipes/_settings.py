@@ -26,12 +26,13 @@ class Settings(CommonSettings):
     encoder: str = "tu-mobilenetv3_small_050"
     encoder_weights: str | None = None
     """None starts from random weights. A name, such as `imagenet`, downloads published ones; a file that ends in .safetensors holds
-    those of this encoder for red, green and blue. Either is adapted to the bands by their roles."""
+    those of this encoder for red, green and blue. Either is adapted to the bands by their roles. The family `crossearth_sar.Pyramid`
+    takes a file of DINOv2's, .safetensors or .pth."""
     pretrained: Path | None = None
     """An encoder that `masked_pretraining` made, a folder or .zip: the network is then its transformer, `vit.Pyramid`, which takes each
     band's weights by role and its statistics. None starts without."""
     freeze: bool = False
-    """Leave the weights of `pretrained` as they are: only the decoder behind them learns, which suits very few labels."""
+    """Leave the weights of `pretrained` or `encoder_weights` as they are: only the decoder behind them learns, which suits few labels."""
     network: dict[str, JsonValue] = Field(default_factory=dict)
     """Further options of the network, such as `decoder_channels`."""
     detail: int = Field(default=32, ge=0)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from geoseg.data.date_splits import split_dates
 from geoseg.data.difficulty import Difficulty
 from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
-from geoseg.data.date_splits import split_dates
 from geoseg.data.region_splits import split_regions
 from geoseg.data.samplers import EpochSampler, TileSampler
 from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes

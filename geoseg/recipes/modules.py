@@ -17,12 +17,14 @@ from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.encoders import Encoder
 from geoseg.models.losses import get_loss
-from geoseg.models.segmenter import VIT, Segmenter, build_network
+from geoseg.models.segmenter import CROSSEARTH_SAR, TRANSFORMERS, VIT, Segmenter, build_network
 from geoseg.models.stems import load_encoder
 from geoseg.recipes import _training as shared
-from geoseg.recipes._pretrained import load_pretrained, with_network_of
+from geoseg.recipes._crossearth import log_experts, start_from_dinov2, tell_decibels
+from geoseg.recipes._pretrained import freeze, load_pretrained, with_network_of
 from geoseg.recipes._schedule import make_schedule
 from geoseg.recipes._settings import Settings
+from geoseg.recipes.datamodule import ScenesDataModule
 from geoseg.recipes.hard_examples import HardExamples, missed
 from geoseg.settings import parse
 
@@ -58,8 +60,8 @@ class SupervisedSegmentation(lightning.LightningModule):
         self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
         self.legend = Legend.from_names(list(classes))
         pretrained = None if self.settings.pretrained is None else Encoder.open(self.settings.pretrained)
-        if pretrained is None and self.settings.freeze:
-            raise InputError("freeze: true leaves an encoder as it is, and none was given; name it with pretrained, or leave freeze out")
+        if pretrained is None and self.settings.encoder_weights is None and self.settings.freeze:
+            raise InputError("freeze: true leaves an encoder as it is, and none was given; name one with pretrained or encoder_weights")
         if pretrained is not None:
             self.settings = with_network_of(pretrained, self.settings)
         if self.settings.family == VIT and pixel_size_m is not None:
@@ -67,19 +69,28 @@ class SupervisedSegmentation(lightning.LightningModule):
             self.settings = self.settings.model_copy(update={"network": sized})
         self.architecture: dict[str, JsonValue] = {
             "family": self.settings.family,
-            **({"encoder": self.settings.encoder} if self.settings.family != VIT else {}),
+            **({"encoder": self.settings.encoder} if self.settings.family not in TRANSFORMERS else {}),
             "in_channels": len(channels),
             "classes": len(classes),
-            **({"detail": self.settings.detail} if self.settings.family.startswith(("smp.", VIT)) and self.settings.detail else {}),
+            **(
+                {"detail": self.settings.detail}
+                if self.settings.family.startswith(("smp.", *TRANSFORMERS)) and self.settings.detail
+                else {}
+            ),
             **self.settings.network,
         }
         self.network: Segmenter = build_network(self.architecture)
         self.stem = ""
         """How published weights were adapted to the channels, in a sentence; empty where there are none."""
-        if self.settings.encoder_weights is not None:
+        if self.settings.encoder_weights is not None and self.settings.family == CROSSEARTH_SAR:
+            self.stem = start_from_dinov2(self.network, self.settings.encoder_weights)
+        elif self.settings.encoder_weights is not None:
             self.stem = load_encoder(self.network, self.architecture, channels, self.settings.encoder_weights)
         if pretrained is not None:
-            self.stem = load_pretrained(self.network, pretrained, channels, freeze=self.settings.freeze)
+            self.stem = load_pretrained(self.network, pretrained, channels)
+        if self.settings.freeze:
+            freeze(self.network)
+            self.stem += " The encoder is left as it is."
         self.loss = get_loss(self.settings.loss, label_smoothing=self.settings.label_smoothing)
         self.learning_rate = _RATE if self.settings.learning_rate == "auto" else self.settings.learning_rate
         """The greatest of the schedule; what Lightning's Tuner sets."""
@@ -115,10 +126,18 @@ class SupervisedSegmentation(lightning.LightningModule):
         """
         logits = self(batch["image"])
         loss: torch.Tensor = self.loss(logits, batch["labels"], self.class_weights)
+        if (extra := self.network.extra_loss()) is not None:
+            loss = loss + extra
         if not torch.isfinite(loss):
             raise InputError(self._broken(f"the loss is {loss.item():g} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}"))
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))
         return {"loss": loss} | ({"missed": missed(logits, batch["labels"])} if self.settings.hard else {})
+
+    def setup(self, stage: str) -> None:
+        """Tell the network what its input stands for, where it asks and the data know; InputError where that does not go together."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ScenesDataModule):
+            tell_decibels(self.network, data.preparation)
 
     def on_train_batch_start(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """What a network draws at random, as dropout does, depends on its place in the training alone: so this can be taken up again."""
@@ -144,6 +163,8 @@ class SupervisedSegmentation(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the pooled measures of the validation ground."""
         self.log("val_miou", self.counted.mean_iou, prog_bar=True)
+        for name, figure in log_experts(self.network).items():
+            self.log(f"val {name}", figure)
         for name, figures in self.counted.figures().items():
             self.log(f"val_iou_{name}", figures["iou"])
 
