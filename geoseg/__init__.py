@@ -1,11 +1,13 @@
 """geoseg: semantic segmentation of georeferenced rasters, from a GeoTIFF scene to a map in QGIS.
 
-The public names are resolved when they are first used, so that `import geoseg` loads nothing else.
+The public names are resolved when they are first used, so that `import geoseg` loads nothing else. xarray's arrays get `.geoseg`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -107,3 +109,41 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+class _Accessor:
+    """`xarray.DataArray.geoseg`, resolved when it is first used, as the public names are; see `geoseg.accessor`."""
+
+    def __get__(self, given: Any, owner: type) -> Any:
+        from geoseg.accessor import GeosegAccessor
+
+        return GeosegAccessor if given is None else GeosegAccessor(given)
+
+
+class _WithXarray:
+    """Gives xarray's arrays their `.geoseg` when xarray is imported after geoseg, which does not import it itself."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec("xarray")
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_register(module: Any) -> None:
+                load(module)
+                _register(module)
+
+            spec.loader.exec_module = load_and_register  # type: ignore[method-assign]  # of this one loader
+        return spec
+
+
+def _register(xarray: Any) -> None:
+    xarray.DataArray.geoseg = xarray.Dataset.geoseg = _Accessor()
+
+
+if "xarray" in sys.modules:
+    _register(sys.modules["xarray"])
+else:
+    sys.meta_path.insert(0, _WithXarray())

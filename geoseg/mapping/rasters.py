@@ -76,7 +76,7 @@ def write_strips(parts: Parts, strips: Iterable[FinishedStrip]) -> Iterator[Stri
             facts = {"number": number, "observed": observed, "notes": notes}
             return StripFacts(number, observed, write_parts(parts.strip(number), rasters, facts), notes)
 
-    rasters = ((one.strip.number, int(one.observed.sum()), dict(_strip_rasters(parts.plan, one))) for one in strips)
+    rasters = ((one.strip.number, int(one.observed.sum()), dict(strip_rasters(parts.plan, one))) for one in strips)
     return one_behind(write, rasters)
 
 
@@ -134,7 +134,7 @@ def _forms(plan: MapPlan) -> dict[str, dict[str, Any]]:
     return forms
 
 
-def _strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str, NDArray[Any]]]:
+def strip_rasters(plan: MapPlan, finished: FinishedStrip) -> Iterator[tuple[str, NDArray[Any]]]:
     """Every raster of this map with its pixels (band, row, col) in a strip."""
     yield "reason", finished.reason[np.newaxis]
     observed = finished.observed

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
+import rasterio.shutil
+from affine import Affine
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
+from rasterio.windows import Window
 
 from geoseg.errors import SceneError
 
@@ -15,24 +21,62 @@ if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
 
+_CORNER = 1e-3
+"""Pixels by which a coordinate that stands for a corner may be off it."""
+
+
 def is_array(given: object) -> bool:
     """Whether this is an xarray DataArray or Dataset; asked without importing xarray."""
     return type(given).__module__.partition(".")[0] == "xarray"
 
 
-def write_array(given: DataArray | Dataset) -> str:
-    """Path of a GeoTIFF under `/vsimem/` with the array's bands, grid, nodata, scales and units.
+@dataclass(frozen=True)
+class ArrayForm:
+    """What an array is beside its values: enough to make a file of any of its rows."""
 
-    Takes (y, x) or (band, y, x) in any order, with a CRS as rioxarray or odc-geo write it; other dimensions must have length 1.
-    Bands are described by the band coordinate, else `long_name`, else the array's name; a Dataset gives one band per variable.
+    name: str
+    shape: tuple[int, int, int]
+    """(band, row, col)"""
+    dtype: str
+    crs: str
+    """As WKT."""
+    transform: Affine
+    nodata: float | None
+    names: tuple[str, ...]
+    """Of the bands; empty where nobody says."""
+    scale: float
+    offset: float
+    unit: str
+
+    @property
+    def geobox(self) -> GeoBox:
+        """CRS, affine transform and (row, col) shape."""
+        return GeoBox(self.shape[1:], self.transform, self.crs)
+
+
+def write_array(given: DataArray | Dataset) -> str:
+    """Path of a GeoTIFF under `/vsimem/` with the array's bands, grid, nodata, scales and units; see `describe_array`.
+
     The copy lives as long as the process, and other processes do not see it.
+    """
+    planes, form = describe_array(given)
+    return write_rows(form, planes.to_numpy())
+
+
+def describe_array(given: DataArray | Dataset) -> tuple[DataArray, ArrayForm]:
+    """The array as (band, y, x), and what it is; nothing of a lazy one is computed.
+
+    Takes (y, x) or (band, y, x) in any order, with a CRS as rioxarray, odc-geo or stackstac write it; other dimensions must have length 1.
+    Bands are named by the band coordinate, else `long_name`, else the array's name; a Dataset gives one band per variable. Raises
+    SceneError where the array does not say where it lies, or lies on no regular grid.
     """
     import rioxarray
     from xarray import Dataset
 
     array = given.to_dataarray("band") if isinstance(given, Dataset) else given
     try:
-        spatial, crs = (str(array.rio.y_dim), str(array.rio.x_dim)), array.rio.crs
+        spatial = str(array.rio.y_dim), str(array.rio.x_dim)
+        crs = array.rio.crs or _stated_crs(array)
     except rioxarray.exceptions.RioXarrayError:
         crs = None
     if crs is None:
@@ -40,24 +84,79 @@ def write_array(given: DataArray | Dataset) -> str:
             f"the array with dimensions {tuple(array.dims)} does not say where it lies; give it a CRS with array.rio.write_crs('EPSG:…') "
             "and coordinates x and y."
         )
-    planes, names = _planes(array, spatial)
-    values = planes.to_numpy()
-    if values.dtype == np.bool_:
-        values = values.astype(np.uint8)
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
     if not all(_regular(array[dim].to_numpy()) for dim in spatial if dim in array.coords):
         raise SceneError("the array's x and y coordinates form no regular grid; resample it to one first.")
-    grid = {"height": values.shape[1], "width": values.shape[2], "crs": crs.to_wkt(), "transform": array.rio.transform()}
-    path = f"/vsimem/geoseg-{uuid.uuid4().hex}/{array.name or 'array'}.tif"
-    profile = {"driver": "GTiff", "count": len(values), "dtype": values.dtype, "tiled": True, "compress": "zstd", "zstd_level": 1}
-    with rasterio.open(path, "w", **profile, **grid, nodata=_nodata(array, values.dtype), photometric="minisblack") as file:
-        file.write(values)
-        file.descriptions = tuple(names)
-        file.scales = (float(array.attrs.get("scale_factor", 1.0)),) * len(values)
-        file.offsets = (float(array.attrs.get("add_offset", 0.0)),) * len(values)
-        file.units = (str(array.attrs.get("units", "")),) * len(values)
+    planes, names = _planes(array, spatial)
+    if planes.dtype in (np.bool_, np.float16):
+        planes = planes.astype(np.uint8 if planes.dtype == np.bool_ else np.float32)
+    form = ArrayForm(
+        str(array.name or "array"),
+        (planes.shape[0], planes.shape[1], planes.shape[2]),
+        str(planes.dtype),
+        crs.to_wkt(),
+        _transform(array, spatial),
+        stated_nodata(array, planes.dtype),
+        tuple(names),
+        float(array.attrs.get("scale_factor", 1.0)),
+        float(array.attrs.get("add_offset", 0.0)),
+        str(array.attrs.get("units", "")),
+    )
+    return planes, form
+
+
+def write_rows(form: ArrayForm, values: NDArray[Any], first: int = 0) -> str:
+    """Path of a GeoTIFF under `/vsimem/` of the whole grid with these rows (band, row, col), from row `first` on; the rest is void.
+
+    `forget` takes it away again.
+    """
+    bands, rows, cols = form.shape
+    path = f"/vsimem/geoseg-{uuid.uuid4().hex}/{form.name}.tif"
+    grid = {"height": rows, "width": cols, "crs": form.crs, "transform": form.transform}
+    profile = {
+        "driver": "GTiff",
+        "count": bands,
+        "dtype": form.dtype,
+        "tiled": True,
+        "compress": "zstd",
+        "zstd_level": 1,
+        "sparse_ok": True,
+    }
+    with rasterio.open(path, "w", **profile, **grid, nodata=form.nodata, photometric="minisblack") as file:
+        if values.shape[1]:
+            file.write(values, window=Window(0, first, cols, values.shape[1]))
+        file.descriptions = form.names
+        file.scales, file.offsets, file.units = (form.scale,) * bands, (form.offset,) * bands, (form.unit,) * bands
     return path
+
+
+def forget(path: str) -> None:
+    """Free the memory of a file that `write_rows` made."""
+    rasterio.shutil.delete(path)
+
+
+def _stated_crs(array: DataArray) -> CRS | None:
+    """What the coordinates say that STAC's projection extension names, as stackstac hands them on."""
+    for name in ("proj:code", "proj:epsg", "epsg"):
+        if name in array.coords and (told := {str(one) for one in np.unique(array[name].to_numpy())} - {"nan", "None"}):
+            if len(told) > 1:
+                raise SceneError(f"the array's {name} says {', '.join(sorted(told))}; bring all of it to one CRS first.")
+            code = told.pop()
+            return CRS.from_user_input(code if ":" in code else f"EPSG:{int(float(code))}")
+    return None
+
+
+def _transform(array: DataArray, spatial: tuple[str, str]) -> Affine:
+    """Of pixel corners. stackstac's coordinates are corners, everyone else's are middles; its `transform` tells which, also of a part."""
+    stated = array.attrs.get("transform")
+    found: Affine = array.rio.transform()
+    if stated is None or len(tuple(stated)) < 6 or any(dim not in array.coords for dim in spatial):
+        return found
+    whole = Affine(*tuple(stated)[:6])
+    y, x = (float(array[dim].to_numpy()[0]) for dim in spatial)
+    col, row = (x - whole.c) / whole.a, (y - whole.f) / whole.e
+    if max(abs(col - round(col)), abs(row - round(row))) < _CORNER:
+        return Affine(whole.a, 0, x, 0, whole.e, y)
+    return found
 
 
 def _regular(coordinates: NDArray[Any]) -> bool:
@@ -88,7 +187,7 @@ def _planes(array: DataArray, spatial: tuple[str, str]) -> tuple[DataArray, list
     return planes, [single] * planes.sizes[band]
 
 
-def _nodata(array: DataArray, dtype: np.dtype[Any]) -> float | None:
+def stated_nodata(array: DataArray, dtype: np.dtype[Any]) -> float | None:
     """The array's stated nodata; NaN for floats that state none."""
     for place in (array.attrs, array.encoding):
         for key in ("_FillValue", "nodata", "missing_value"):
