@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import rich_click as click
 
+from geoseg.commands.benchmark import benchmark
 from geoseg.commands.calibrate import calibrate
 from geoseg.commands.composite import composite
 from geoseg.commands.conformal import conformal
@@ -70,6 +71,7 @@ for member in (
     evaluate,
     explain,
     sample,
+    benchmark,
 ):
     cli.add_command(member)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -69,6 +70,14 @@ def test_the_network_describes_as_the_function_does() -> None:
     assert (scaled(theirs) <= 1).all()
 
 
+@pytest.mark.parametrize("edges", [(15, 40), (2, 9)])
+def test_images_without_a_block_or_a_direction_are_described(edges: tuple[int, int]) -> None:
+    power = speckle(4, 40)[: edges[0], : edges[1]]
+    theirs = describe(torch.from_numpy(power)[None], torch.ones(1, *edges, dtype=torch.bool))[0]
+    np.testing.assert_allclose(theirs.numpy(), describe_sar(power), rtol=1e-6)
+    assert theirs[2] == 0
+
+
 # Experts
 
 
@@ -128,7 +137,9 @@ def test_what_teaches_the_router(gate: str, top: int, teaches: bool) -> None:
     assert network.blocks[0].mlp.router.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("size", "total", "active"), [("small", 92.98e6, 22.08e6), ("large", 1311.76e6, 304.52e6)])
+@pytest.mark.parametrize(
+    ("size", "total", "active"), [("small", 92.98e6, 22.08e6), ("base", 369.98e6, 86.64e6), ("large", 1311.76e6, 304.52e6)]
+)
 def test_the_numbers_of_parameters_are_the_published_ones(size: str, total: float, active: float) -> None:
     with torch.device("meta"):
         network = CrossEarthSar(3, size=size)
@@ -175,6 +186,24 @@ def test_only_the_chosen_experts_are_computed(count: int, top: int) -> None:
     with torch.inference_mode():
         network(IMAGE, DESCRIPTORS)
     assert sum(seen) == 2 * 17 * top, "whatever the number of experts"
+
+
+def test_it_learns_in_short_numbers() -> None:
+    network = small(gate="probability")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = network(IMAGE, DESCRIPTORS)
+        (made.float().square().mean() + network.balance()).backward()
+    gradient = network.blocks[0].mlp.router.weight.grad
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+    with torch.inference_mode():
+        assert (made - network(IMAGE, DESCRIPTORS)).abs().mean() < 0.1
+
+
+def test_a_copy_can_be_made_between_two_passes() -> None:
+    network = small()
+    before = network(IMAGE, DESCRIPTORS)
+    torch.testing.assert_close(copy.deepcopy(network)(IMAGE, DESCRIPTORS), before)
 
 
 def test_positions_keep_the_class_token_and_their_own_grid() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -94,6 +94,10 @@ class SparseExperts(nn.Module):
         self.routing: Routing | None = None
         """Of the last pass."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy takes along: not the last pass, whose gradients torch does not copy."""
+        return self.__dict__ | {"routing": None}
+
     def forward(self, tokens: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
         """(batch, token, width) from tokens of that shape and the images' descriptors (batch, 3)."""
         tiled = scales[:, None].expand(-1, tokens.shape[1], -1)
@@ -109,7 +113,7 @@ class SparseExperts(nn.Module):
         for number, expert in enumerate(self.experts):
             which, place = (chosen == number).nonzero(as_tuple=True)
             if which.numel():
-                made = made.index_add(0, which, expert(flat[which]) * weights[which, place, None])
+                made = made.index_add(0, which, (expert(flat[which]) * weights[which, place, None]).to(made.dtype))
         return made.view_as(tokens)
 
     def _all(self, tokens: torch.Tensor, weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

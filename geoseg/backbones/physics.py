@@ -36,6 +36,8 @@ def scaled(descriptors: torch.Tensor) -> torch.Tensor:
 
 
 def _entropy(x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    if min(x.shape[1:]) < 3:
+        return x.new_zeros(len(x))
     across = x[:, :-2] + 2 * x[:, 1:-1] + x[:, 2:]
     down = x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]
     direction = torch.atan2(down[:, 2:] - down[:, :-2], across[:, :, 2:] - across[:, :, :-2])
@@ -48,6 +50,8 @@ def _entropy(x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 
 
 def _roughness(x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    if min(x.shape[1:]) < BLOCK:
+        return x.new_zeros(len(x))
     shares = functional.avg_pool2d(seen[:, None], BLOCK)[:, 0]  # of valid pixels; blocks that the edge cuts are left out
     enough = (shares >= 0.5).to(x.dtype)
     means = functional.avg_pool2d(x[:, None], BLOCK)[:, 0] / shares.clamp(min=0.5)
