@@ -86,6 +86,11 @@ class SpectralIndex:
             raise BandError(f"index {self.name} divides by zero with the constants given: {dict(constants)}") from error
         return values
 
+    def express(self, planes: Mapping[str, Any], constants: Mapping[str, float], wavelengths_um: Mapping[str, float | None]) -> Any:
+        """The formula over anything that has arithmetic, such as the nodes of a graph: `planes` by role, and what comes of them."""
+        operands = {variable: self._operand(variable, planes, constants, wavelengths_um) for variable in self.letters}
+        return _calculate(_parse(self.formula), operands, operator.truediv)
+
     def _operand(
         self,
         variable: str,
@@ -133,6 +138,11 @@ def spectral_index(name: str, raster: Raster, constants: Mapping[str, float] | N
     """(row, col) index of a raster, taken in physical values: reflectance, kelvin, linear power.
 
     0 where the formula divides 0 by 0; NaN where it has no value otherwise and where a band that it reads is not valid.
+
+    >>> scene = geoseg.open_scene("scene.tif")
+    >>> ndvi = geoseg.spectral_index("NDVI", geoseg.read_scene(scene, ["red", "nir"], scene.geobox()))
+    >>> ndvi.shape, bool((abs(ndvi) <= 1).all())
+    ((60, 60), True)
     """
     index = get_index(name)
     used = to_physical(raster.select(*index.roles(raster.roles)))
