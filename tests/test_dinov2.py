@@ -102,7 +102,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded() -> None:
         with pytest.raises(PackageError, match=r"tensors match.*missing.*give the weights of this architecture"):
             load_dinov2(network, strange, "weights.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    with pytest.raises(PackageError, match="merge it with the backbone's weights first"):
+    with pytest.raises(PackageError, match="give DINOv2's own weights"):
         load_dinov2(network, {"backbone.reins.scale": torch.zeros(1), "decode_head.conv.weight": torch.zeros(1)}, "potsdam.pth")
 
 

@@ -45,7 +45,8 @@ def load_dinov2(network: CrossEarthSar, state: Mapping[str, torch.Tensor], sourc
     named = author_names(state)
     if any(_REINS in name for name in named) and "patch_embed.proj.weight" not in named:
         raise PackageError(
-            f"{source} holds what was trained beside DINOv2 (reins, decoder), not DINOv2 itself; merge it with the backbone's weights first"
+            f"{source} holds what was trained beside DINOv2 (reins, decoder), not DINOv2 itself; give DINOv2's own weights "
+            "(geoseg.backbones.crossearth loads both together)"
         )
     made: dict[str, torch.Tensor] = {}
     reshaped = []

@@ -64,11 +64,6 @@ class Row:
     held_out_only: bool = False
     """Whether the target is ground of the source, so that only what its training held out was counted."""
 
-    @property
-    def mean(self) -> float:
-        """Of the seeds."""
-        return statistics.fmean(self.mean_iou)
-
 
 @dataclass(frozen=True)
 class Generalisation:
