@@ -31,6 +31,7 @@ from geoseg.commands.models import models
 from geoseg.commands.mosaic import mosaic
 from geoseg.commands.predict import predict
 from geoseg.commands.sample import sample
+from geoseg.commands.stac import stac
 from geoseg.commands.train import train
 from geoseg.commands.zones import zones
 from geoseg.errors import GeosegError, InputError
@@ -72,6 +73,7 @@ for member in (
     explain,
     sample,
     benchmark,
+    stac,
 ):
     cli.add_command(member)
 
