@@ -23,7 +23,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Modules are compiled once, when they are installed.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help setup demo test test-slow check bench bench-peers notebooks test-qgis test-core wheel-demo has-python312 has-qgis clean
+.PHONY: help setup demo test test-slow check bench bench-peers notebooks docs test-qgis test-core wheel-demo has-python312 has-qgis clean
 
 # Lists the targets.
 help:
@@ -59,6 +59,11 @@ bench-peers: $(UV)
 # Runs the slow tests: maps killed at many random moments, and the like.
 test-slow: .venv/.full
 	$(BIN)/python -m pytest -m slow
+
+# Builds the documentation as a site in .build/site.
+docs: .venv/.core
+	$(PIP_INSTALL) --python .venv --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 # Runs each notebook from top to bottom.
 notebooks: .venv/.notebook
@@ -108,7 +113,7 @@ $(UV):
 
 .venv/.full: .venv/.core
 	@echo "installing torch and the tools of the tests: the first time this takes minutes"
-	$(PIP_INSTALL) --python .venv --editable '.[train,forest,explain,cluster,openvino,dev]'
+	$(PIP_INSTALL) --python .venv --editable '.[train,forest,explain,cluster,openvino,postgis,dev]'
 	@touch $@
 
 .venv/.notebook: .venv/.core

@@ -14,23 +14,19 @@ if TYPE_CHECKING:
     from geoseg.confusion import Confusion as Confusion
     from geoseg.errors import GeosegError as GeosegError
     from geoseg.io.geotiff import read_raster as read_raster
-    from geoseg.io.qgis import write_project as write_project
     from geoseg.io.vectors import write_polygons as write_polygons
     from geoseg.legend import Legend as Legend
-    from geoseg.legend import LegendClass as LegendClass
     from geoseg.mapping.make_map import Prediction as Prediction
     from geoseg.mapping.make_map import make_map as make_map
-    from geoseg.mapping.many import SceneResult as SceneResult
     from geoseg.mapping.many import map_scenes as map_scenes
     from geoseg.mapping.plan import MapOptions as MapOptions
+    from geoseg.mapping.predict import predict as predict
     from geoseg.maps.difference import compare_maps as compare_maps
     from geoseg.maps.mosaic import make_mosaic as make_mosaic
     from geoseg.models.package import DEFAULT_PACKAGE as DEFAULT_PACKAGE
     from geoseg.models.package import ModelPackage as ModelPackage
-    from geoseg.models.package import write_package as write_package
     from geoseg.polygons.outlines import trace_polygons as trace_polygons
     from geoseg.preprocess.indices import spectral_index as spectral_index
-    from geoseg.preprocess.prepare import Preparation as Preparation
     from geoseg.preprocess.prepare import prepare as prepare
     from geoseg.raster import Raster as Raster
     from geoseg.recipes.datamodule import ScenesDataModule as ScenesDataModule
@@ -41,11 +37,7 @@ if TYPE_CHECKING:
     from geoseg.scene import Scene as Scene
     from geoseg.scene import read_scene as read_scene
     from geoseg.scenes.catalog import Catalog as Catalog
-    from geoseg.scenes.describe import describe_scene as describe_scene
     from geoseg.scenes.open_scene import open_scene as open_scene
-    from geoseg.sensors import SENSORS as SENSORS
-    from geoseg.sensors import Band as Band
-    from geoseg.sensors import Sensor as Sensor
     from geoseg.sensors import get_sensor as get_sensor
     from geoseg.stacks.composite import composite as composite
     from geoseg.stacks.series import open_series as open_series
@@ -53,29 +45,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Band": "sensors",
     "Catalog": "scenes.catalog",
     "Confusion": "confusion",
     "DEFAULT_PACKAGE": "models.package",
     "GeosegError": "errors",
     "Legend": "legend",
-    "LegendClass": "legend",
     "MapOptions": "mapping.plan",
     "MaskedPretraining": "recipes.masked_module",
     "ModelPackage": "models.package",
     "Prediction": "mapping.make_map",
-    "Preparation": "preprocess.prepare",
     "Raster": "raster",
-    "SENSORS": "sensors",
     "Scene": "scene",
-    "SceneResult": "mapping.many",
     "ScenesDataModule": "recipes.datamodule",
-    "Sensor": "sensors",
     "SupervisedSegmentation": "recipes.modules",
     "UnlabelledScenes": "recipes.masked_module",
     "compare_maps": "maps.difference",
     "composite": "stacks.composite",
-    "describe_scene": "scenes.describe",
     "get_sensor": "sensors",
     "make_map": "mapping.make_map",
     "make_mosaic": "maps.mosaic",
@@ -83,14 +68,13 @@ _HOMES = {
     "open_runtime": "runtimes.open_runtime",
     "open_scene": "scenes.open_scene",
     "open_series": "stacks.series",
+    "predict": "mapping.predict",
     "prepare": "preprocess.prepare",
     "read_raster": "io.geotiff",
     "read_scene": "scene",
     "spectral_index": "preprocess.indices",
     "trace_polygons": "polygons.outlines",
-    "write_package": "models.package",
     "write_polygons": "io.vectors",
-    "write_project": "io.qgis",
 }
 """Public name → the module under `geoseg` where it lives; a test keeps it equal to the imports above."""
 

@@ -12,9 +12,10 @@ and `class_colours` beside them, since meanings have no blanks there.
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ from odc.geo.geobox import GeoBox
 from geoseg.confusion import Confusion
 from geoseg.errors import GeosegError, InputError, require
 from geoseg.legend import Legend, LegendClass
+from geoseg.mapping.opened import attributes_of
 from geoseg.mapping.plan import MapOptions
-from geoseg.models.package import ModelPackage, Output
+from geoseg.models.package import ModelPackage
 from geoseg.preprocess.indices import get_index, spectral_index
 from geoseg.raster import Raster
 from geoseg.scene import Scene, read_scene
@@ -82,13 +84,17 @@ class GeosegAccessor:
     def classes(self) -> Legend:
         """The legend of a class map, from its attributes; InputError where they do not say."""
         attrs = self._given.attrs
-        if "flag_values" not in attrs:
+        if not _has_legend(attrs):
             raise InputError(
                 f"the array {getattr(self._given, 'name', None)!r} has no legend; a class map has one of its own, or give it attributes "
                 "flag_values=[1, 2] and flag_meanings='forest water'"
             )
-        codes = [int(code) for code in np.atleast_1d(attrs["flag_values"])]
-        names = list(attrs.get("class_names", str(attrs.get("flag_meanings", "")).split()))
+        if "flag_values" in attrs:
+            codes = [int(code) for code in np.atleast_1d(attrs["flag_values"])]
+            names = list(attrs.get("class_names", str(attrs.get("flag_meanings", "")).split()))
+        else:
+            told = json.loads(attrs["CLASS_NAMES"])
+            codes, names = [int(code) for code in told], list(told.values())
         if len(names) != len(codes):
             raise InputError(f"the array's legend has {len(codes)} flag_values and {len(names)} names; give one name for each value")
         plain = Legend.from_names([str(name) for name in names])
@@ -153,7 +159,7 @@ class GeosegAccessor:
         _, form = describe_array(self._given)
         left, top, right, bottom = *(form.transform @ (0, 0)), *(form.transform @ form.shape[:0:-1])
         place = {"extent": (left, right, bottom, top), "interpolation": "nearest"}
-        if "flag_values" in self._given.attrs:
+        if _has_legend(self._given.attrs):
             legend, codes = self.classes, _thinned(describe_array(self._given)[0])[0]
             colours = np.zeros((*codes.shape, 4), np.uint8)
             for one in legend.classes:
@@ -198,7 +204,7 @@ class GeosegAccessor:
         for warning in made.warnings:
             log.warning("%s", warning)
         planes, _ = describe_array(given)
-        mapped = self._like(made.rasters[output.name][0], planes, output.name, _attributes(output))
+        mapped = self._like(made.rasters[output.name][0], planes, output.name, attributes_of(output))
         if not scores or output.kind != "classes":
             return mapped
         from xarray import DataArray, Dataset
@@ -257,26 +263,17 @@ class GeosegAccessor:
         grid = {"height": form.shape[1], "width": form.shape[2], "crs": form.crs, "transform": form.transform}
         profile = {"count": 1, "dtype": legend.dtype, "nodata": legend.nodata, "tiled": True, "compress": "deflate"}
         with rasterio.open(path, "w", driver="GTiff", **profile, **grid) as file:
-            file.write(planes.to_numpy().astype(legend.dtype))
+            codes = planes.to_numpy()
+            file.write(np.where(np.isfinite(codes), codes, legend.nodata).astype(legend.dtype))
         return path
 
 
 # ---------------------------------------------------------------- below: values and legends
 
 
-def _attributes(output: Output) -> dict[str, Any]:
-    """What says of an array what its numbers are."""
-    if output.kind == "quantity":
-        return {"long_name": output.name, "units": output.unit, "_FillValue": np.nan}
-    legend = output.legend
-    return {
-        "long_name": output.name,
-        "flag_values": [one.code for one in legend.classes],
-        "flag_meanings": " ".join(name.replace(" ", "_") for name in legend.names),
-        "class_names": list(legend.names),
-        "class_colours": [one.colour for one in legend.classes],
-        "_FillValue": legend.nodata,
-    }
+def _has_legend(attrs: Mapping[Any, Any]) -> bool:
+    """Whether attributes name classes: as the CF conventions have it, or as a class GeoTIFF of geoseg does."""
+    return "flag_values" in attrs or "CLASS_NAMES" in attrs
 
 
 def _index_of_block(values: np.ndarray, name: str, bands: tuple[Band, ...], nodata: float | None) -> np.ndarray:
@@ -306,7 +303,7 @@ def _places(codes: np.ndarray, legend: Legend) -> np.ndarray:
 
 def _in_order(labels: DataArray, legend: Legend) -> Legend:
     """The legend with the codes that the labels use for its names, where they have a legend of their own."""
-    if "flag_values" not in labels.attrs:
+    if not _has_legend(labels.attrs):
         return legend
     theirs = {one.name: one.code for one in GeosegAccessor(labels).classes.classes}
     if missing := [name for name in legend.names if name not in theirs]:

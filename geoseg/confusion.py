@@ -19,6 +19,11 @@ class Confusion:
     A measure is taken from the sum of all counts ("pooled"). Averages over batches or tiles weigh a tile with ten pixels of
     water like one with ten thousand, so they are not offered. A measure without a denominator (a class that neither truth
     nor guess contains) is NaN, and means over classes leave it out.
+
+    >>> legend = geoseg.Legend.from_names(["dry land", "water"])
+    >>> confusion = geoseg.Confusion.count(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), legend)
+    >>> confusion.accuracy, confusion.figures()["water"]["precision"]
+    (0.75, 1.0)
     """
 
     counts: NDArray[np.int64]

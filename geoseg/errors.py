@@ -17,7 +17,14 @@ from types import ModuleType
 
 
 class GeosegError(Exception):
-    """Root of all errors that geoseg raises on purpose; its text is meant for the user."""
+    """Root of all errors that geoseg raises on purpose; its text is meant for the user.
+
+    >>> try:
+    ...     geoseg.open_scene("nowhere.tif")
+    ... except geoseg.GeosegError as error:
+    ...     error.exit_code
+    2
+    """
 
     exit_code = 1
 

@@ -48,7 +48,12 @@ class LegendClass:
 
 @dataclass(frozen=True)
 class Legend:
-    """The classes of a map, in the order of the network's outputs, and the code of "no label"."""
+    """The classes of a map, in the order of the network's outputs, and the code of "no label".
+
+    >>> legend = geoseg.Legend.from_names(["dry land", "water"])
+    >>> [(one.code, one.name) for one in legend.classes]
+    [(0, 'dry land'), (1, 'water')]
+    """
 
     classes: tuple[LegendClass, ...]
     nodata: int = 255

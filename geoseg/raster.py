@@ -17,7 +17,12 @@ from geoseg.sensors import Band
 
 @dataclass(frozen=True)
 class Raster:
-    """Values of some bands on one grid, and where they are data."""
+    """Values of some bands on one grid, and where they are data.
+
+    >>> raster = geoseg.read_raster("scene.tif", [1, 2])
+    >>> raster.values.shape, raster.geobox.resolution.x, bool(raster.valid_everywhere.all())
+    ((2, 60, 60), 10.0, True)
+    """
 
     values: NDArray[Any]
     """(band, row, col); 0 where not valid."""

@@ -89,7 +89,12 @@ class SunAngles:
 
 @dataclass(frozen=True)
 class Scene:
-    """The layers of one place and moment; holds no pixels."""
+    """The layers of one place and moment; holds no pixels.
+
+    >>> scene = geoseg.open_scene("scene.tif")
+    >>> scene.name, scene.roles
+    ('scene', ('red', 'nir'))
+    """
 
     name: str
     """Safe in file names."""
@@ -142,7 +147,12 @@ class Scene:
 
 
 def read_scene(scene: Scene, roles: Sequence[str], geobox: GeoBox, *, resampling: Resampling = "auto") -> Raster:
-    """These layers on one grid, in this order: stored numbers, not yet physical ones; quality layers always by the nearest pixel."""
+    """These layers on one grid, in this order: stored numbers, not yet physical ones; quality layers always by the nearest pixel.
+
+    >>> scene = geoseg.open_scene("scene.tif")
+    >>> geoseg.read_scene(scene, ["nir"], scene.geobox()[10:20, :]).band("nir").shape
+    (10, 60)
+    """
     layers = [scene.layer(role) for role in roles]
     parts: dict[tuple[str, int], Raster] = {}
     for place, one in {_place(layer): layer for layer in layers}.items():

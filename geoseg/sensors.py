@@ -116,7 +116,12 @@ class Sensor:
 
 
 def get_sensor(name: str) -> Sensor:
-    """The sensor of this name; an unknown one is answered with the nearest known names."""
+    """The sensor of this name; an unknown one is answered with the nearest known names.
+
+    >>> sensor = geoseg.get_sensor("sentinel-2-l2a")
+    >>> [(band.name, band.role) for band in sensor.bands][:2]
+    [('B01', 'coastal'), ('B02', 'blue')]
+    """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     if wanted in SENSORS:
         return SENSORS[wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import rasterio
 import rioxarray
 import xarray
 from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import wrap_xr
 from packages import neighbourhood_package, per_pixel_package
 from scene_files import write
 from shapely.geometry import box
@@ -24,7 +27,6 @@ from geoseg.legend import Legend
 from geoseg.mapping.plan import MapOptions
 from geoseg.models.package import ModelPackage
 
-assert geoseg
 WORDS = {"sensor": "generic"}
 LEGEND = Legend.from_names(["dry land", "water"])
 
@@ -95,6 +97,20 @@ def test_dates_are_mapped_one_by_one(scene: Path) -> None:
     assert (mapped[0].values != mapped[1].values).mean() > 0.9
 
 
+def test_odcs_data_sets_of_dates_are_mapped_where_they_lie(scene: Path) -> None:
+    truth = opened(scene).geoseg.predict(scene.parent / "pixel", **WORDS)
+    grid = GeoBox((300, 260), Affine(10, 0, 500_000, 0, -10, 4_800_000), "EPSG:32630")
+    days = ["2026-05-01", "2026-06-01"]
+    with rasterio.open(scene) as file:
+        planes = dict(zip(("red", "nir"), file.read(), strict=True))
+    loaded = xarray.Dataset({role: wrap_xr(np.stack([plane, -plane]), grid, time=days, nodata=np.nan) for role, plane in planes.items()})
+    for stack in (loaded, loaded.chunk({"time": 1, "y": 90}) if importlib.util.find_spec("dask") else loaded):
+        mapped = stack.geoseg.predict(scene.parent / "pixel", **WORDS)
+        np.testing.assert_array_equal(mapped[0], truth)
+        assert mapped.odc.geobox == grid
+        assert mapped.geoseg.classes.names == LEGEND.names
+
+
 def test_stackstacs_corners_and_stac_codes_are_understood(scene: Path) -> None:
     array = opened(scene)
     truth = array.geoseg.predict(scene.parent / "pixel", **WORDS)
@@ -119,6 +135,21 @@ def test_polygons_are_those_of_the_map_and_small_ones_go(scene: Path) -> None:
     assert len(large) < len(polygons)
     assert large.area_m2.min() >= 50_000
     assert set(polygons.class_name) == {"dry land", "water"}
+
+
+def test_what_has_no_class_stays_without_in_fractions_too(scene: Path) -> None:
+    mapped = opened(scene).geoseg.predict(scene.parent / "pixel", **WORDS)
+    masked = mapped.where(mapped != LEGEND.nodata)  # NaN, as xarray decodes NetCDF
+    assert masked.dtype.kind == "f"
+    assert masked.geoseg.polygons().equals(mapped.geoseg.polygons())
+    assert masked.geoseg.evaluate(mapped).total == mapped.geoseg.evaluate(mapped).total == 300 * 260 - 20 * 50
+
+
+def test_a_class_map_opened_as_a_file_knows_its_names(scene: Path) -> None:
+    made = geoseg.predict(scene, scene.parent / "pixel", scene.parent / "map", **WORDS)
+    plain = rioxarray.open_rasterio(made.files["classes"])
+    assert plain.geoseg.classes.names == LEGEND.names
+    assert plain.geoseg.polygons().equals(made.to_xarray().geoseg.polygons())
 
 
 @pytest.mark.parametrize("lazy", [False, True])

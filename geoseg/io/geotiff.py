@@ -53,6 +53,10 @@ def read_raster(
 
     SceneError: the file cannot be read, a block of it is damaged (unless inside `damage_noted`: then it is not valid), or it does not
     say where it lies. BandError: it has no such band.
+
+    >>> raster = geoseg.read_raster("scene.tif", [2])
+    >>> raster.values.shape, raster.values.dtype
+    ((1, 60, 60), dtype('uint8'))
     """
     with opened(path) as dataset:
         source = dataset_geobox(dataset)

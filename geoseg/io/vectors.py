@@ -37,6 +37,10 @@ def write_polygons(
     `style_qml` is stored inside as the layer's default style, which QGIS applies wherever the file goes; `description` is what
     the file says of the layer. The file appears whole or not at all, and the same input gives the same bytes. Raises OutputError
     where it cannot be written.
+
+    >>> prediction = geoseg.predict("scene.tif", "my_model", "chosen")
+    >>> frame = prediction.to_geopandas()
+    >>> geoseg.write_polygons(Path("water.gpkg"), frame[frame.class_name == "water"])
     """
     with geopackage(path, layer, style_qml) as package:
         pyogrio.write_dataframe(

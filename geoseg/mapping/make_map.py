@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geoseg.errors import SceneError
+from geoseg.errors import InputError, SceneError
 from geoseg.io.class_maps import finish_class_map
 from geoseg.io.cog import write_cog
 from geoseg.io.damage import damage_warning, noted_blocks
@@ -21,6 +21,7 @@ from geoseg.mapping.clouds import masked_by_clouds, plan_clouds
 from geoseg.mapping.conformal import set_legends
 from geoseg.mapping.journal import Journal
 from geoseg.mapping.network import open_network
+from geoseg.mapping.opened import open_item, open_map, open_outlines
 from geoseg.mapping.plan import MapOptions, MapPlan, plan_map
 from geoseg.mapping.polygons import finish_polygons
 from geoseg.mapping.rasters import Parts, StripMaker, finish_classes, finish_reason, join_strips, made_here
@@ -34,13 +35,25 @@ from geoseg.maps.zones import Zones
 from geoseg.models.package import ModelPackage, Output
 from geoseg.scene import Scene
 
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from pystac import Item
+    from xarray import DataArray
+
 Progress = Callable[[int, int], None]
 """Called with the finished and with all pixels."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A finished map: where its files lie, and what it says in sum. Holds no pixels."""
+    """A finished map: where its files lie, and what it says in sum. Holds no pixels.
+
+    >>> prediction = geoseg.predict("scene.tif", "my_model", "opened")
+    >>> prediction.to_xarray().geoseg.classes.names
+    ('dry land', 'water')
+    >>> prediction.to_geopandas().class_name.unique().tolist()
+    ['dry land', 'water']
+    """
 
     folder: Path
     name: str
@@ -50,6 +63,25 @@ class Prediction:
     summary: dict[str, Any]
     """Area per class, observed share, seconds, megapixels per second."""
     warnings: tuple[str, ...] = field(default=())
+
+    def to_xarray(self, what: str | None = None) -> DataArray:
+        """One of its rasters, by its key in `files` (None: the package's first output); a class map brings its legend."""
+        outputs = {output.name: output for output in self.package.outputs}
+        what = what or next(iter(outputs))
+        return open_map(self._file(what), outputs.get(what))
+
+    def to_geopandas(self, what: str | None = None) -> GeoDataFrame:
+        """Its polygons (None: those of the package's first output), with class, area in square metres on the ground and mean score."""
+        return open_outlines(self._file(what or f"{self.package.outputs[0].name}_polygons"))
+
+    def to_stac(self) -> Item:
+        """Its STAC Item: what was mapped how, with checksums. Needs pystac."""
+        return open_item(self._file("item"))
+
+    def _file(self, what: str) -> Path:
+        if what not in self.files:
+            raise InputError(f"the map {self.name} has no {what!r}; it has {', '.join(self.files)}")
+        return self.files[what]
 
 
 def make_map(
@@ -73,6 +105,11 @@ def make_map(
 
     Raises InputError where scene, package and options do not fit, where results or an unfinished map are there already, or what
     was begun with is no longer the same; OutputError where the results cannot be written.
+
+    >>> scene, package = geoseg.open_scene("scene.tif"), geoseg.ModelPackage.open("my_model")
+    >>> prediction = geoseg.make_map(scene, package, Path("made"))
+    >>> prediction.files["classes"].name, prediction.summary["observed_share"]
+    ('scene_classes.tif', 1.0)
     """
     began = time.perf_counter()
     plan = plan_map(scene, package, options or MapOptions())

@@ -89,6 +89,10 @@ def map_scenes(
     runs, is kept in `out`: `summary.parquet`, for a part `summary_0_of_4.parquet` and so on.
 
     Raises InputError where sources, package or options cannot be used, OutputError where the table cannot be written.
+
+    >>> results = geoseg.map_scenes(["scene_2021-03-10.tif", "nowhere.tif"], "my_model", "maps")
+    >>> [result.state for result in results]
+    ['finished', 'failed']
     """
     out = Path(out)
     package = package if isinstance(package, ModelPackage) else ModelPackage.open(package)

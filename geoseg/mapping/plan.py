@@ -66,7 +66,12 @@ _MOST_GROWN_PIXELS = 4096
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What the user may choose of a map; everything else comes from the package."""
+    """What the user may choose of a map; everything else comes from the package.
+
+    >>> options = geoseg.MapOptions(scores=True, min_area_m2=500)
+    >>> sorted(geoseg.predict("scene.tif", "my_model", "with_scores", options=options).files)
+    ['classes', 'classes_polygons', 'classes_scores', 'image', 'item', 'project', 'reason']
+    """
 
     scores: bool = False
     """Also write the score of every class."""

@@ -73,6 +73,11 @@ def compare_maps(
 
     All files appear together or not at all. InputError, LabelError or SceneError where the maps do not fit, OutputError where the
     results cannot be written.
+
+    >>> days = ["scene_2021-03-10.tif", "scene_2021-04-12.tif"]
+    >>> before, after = (geoseg.predict(day, "my_model", f"map_{place}").folder for place, day in enumerate(days))
+    >>> geoseg.compare_maps(before, after, Path("changes")).files["transitions"].name
+    'scene_2021-03-10_to_scene_2021-04-12_transitions.csv'
     """
     options = options or DifferenceOptions()
     pair = Pair(

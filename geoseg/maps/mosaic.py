@@ -64,6 +64,11 @@ def make_mosaic(
 
     Raises InputError where the maps do not fit together and where results are there already, OutputError where they cannot
     be written.
+
+    >>> days = ["scene_2021-03-10.tif", "scene_2021-04-12.tif"]
+    >>> results = [geoseg.predict(day, "my_model", f"part_{place}").folder for place, day in enumerate(days)]
+    >>> geoseg.make_mosaic(results, Path("country")).files["classes"].name
+    'country_classes.tif'
     """
     began = time.perf_counter()
     options = options or MosaicOptions()

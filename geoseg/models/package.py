@@ -36,6 +36,10 @@ class ModelPackage(ModelDescription):
 
     Opening reads model.json and compares every other file with the checksum written there. Nothing is unpickled, no code
     of the package runs, nothing is downloaded.
+
+    >>> package = geoseg.ModelPackage.open(geoseg.DEFAULT_PACKAGE)
+    >>> package.outputs[0].legend.names
+    ('not water', 'water')
     """
 
     path: Path

@@ -56,6 +56,11 @@ def trace_polygons(
     All polygons are held in memory, as shapely's; `write_map_polygons` writes maps of any size.
 
     Raises InputError for a negative tolerance or a code that is not in the legend, SceneError for scores on another grid.
+
+    >>> prediction = geoseg.predict("scene.tif", "my_model", "traced")
+    >>> frame = geoseg.trace_polygons(prediction.files["classes"], prediction.package.outputs[0].legend)
+    >>> list(frame.columns)
+    ['class_code', 'class_name', 'area_m2', 'geometry']
     """
     from geopandas import GeoDataFrame  # takes a second to load
 

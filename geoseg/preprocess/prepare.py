@@ -153,6 +153,11 @@ def prepare(
 
     `correction` is the preparation's terrain correction as `geoseg.layers.light` fitted it to the scene; None where it has none, or
     where the provider made it already. It is never made twice, and never left out in silence: both are a ValueError.
+
+    >>> package = geoseg.ModelPackage.open("my_model")
+    >>> raster = geoseg.read_raster("scene.tif", {1: geoseg.open_scene("scene.tif").layer("red").band})
+    >>> geoseg.prepare(raster, package.preparation).values.dtype
+    dtype('float32')
     """
     _check_light(raster, preparation, correction)
     if preparation.calendar is not None:

@@ -44,6 +44,11 @@ class ScenesDataModule(lightning.LightningDataModule):
     Batches are dicts of `image` (batch, channel, row, col), float32, normalised, 0 where not valid, and `labels` (batch, row, col),
     int64, -1 where nothing is known. Under DDP each process draws its own share of every epoch, so give the Trainer
     `use_distributed_sampler=False`; each judges all of the held-out ground, so that all come to the same figure.
+
+    >>> module = geoseg.ScenesDataModule(["scene.tif"], ["truth.gpkg"], {"tile": 64, "batch": 4})
+    >>> module.look()
+    >>> module.legend.names
+    ('dry land', 'water')
     """
 
     legend: Legend

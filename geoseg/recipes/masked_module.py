@@ -42,6 +42,10 @@ class MaskedPretraining(lightning.LightningModule):
 
     Batches are dicts of `image` (batch, band and then guiding index, row, col), normalised bands and plain indices, 0 where not valid,
     `labels` (batch, row, col) with -1 where not valid, and `pixel_size_m` (batch,), as `UnlabelledScenes` gives them.
+
+    >>> module = geoseg.MaskedPretraining(["red", "nir"], ["NDVI"])
+    >>> sum(weights.numel() for weights in module.parameters()) > 100_000
+    True
     """
 
     def __init__(self, bands: Sequence[str], guide: Sequence[str], settings: dict[str, Any] | Settings | None = None) -> None:
@@ -143,6 +147,11 @@ class UnlabelledScenes(lightning.LightningDataModule):
 
     Scenes may differ in pixel size, which goes with each window. Under DDP each process draws its own share of every epoch, so give the
     Trainer `use_distributed_sampler=False`.
+
+    >>> module = geoseg.UnlabelledScenes(["scene.tif"], {"tile": 32, "batch": 4})
+    >>> module.setup("fit")
+    >>> tuple(next(iter(module.train_dataloader()))["image"].shape)  # (batch, band and guiding index, row, col)
+    (4, 3, 32, 32)
     """
 
     bands: tuple[str, ...]

@@ -37,6 +37,10 @@ class SupervisedSegmentation(lightning.LightningModule):
 
     Batches are dicts of `image` (batch, channel, row, col) and `labels` (batch, row, col) with -1 where nothing is known, as
     `ScenesDataModule` gives them.
+
+    >>> module = geoseg.SupervisedSegmentation(["dry land", "water"], ["red", "nir"])
+    >>> tuple(module(torch.zeros(1, 2, 64, 64)).shape)  # (batch, class, row, col)
+    (1, 2, 64, 64)
     """
 
     class_weights: torch.Tensor | None

@@ -23,6 +23,10 @@ def open_runtime(
     `auto` takes a GPU where torch finds one. Scores do not depend on `calls`. Raises PackageError, with the choices that work here,
     where runtime, precision, device, processor and package do not go together, and where the network cannot be used; MissingExtraError
     where the runtime is not installed.
+
+    >>> runtime = geoseg.open_runtime(geoseg.ModelPackage.open("my_model"))
+    >>> runtime(np.zeros((1, 1, 64, 64), np.float32))["classes"].shape  # (batch, class, row, col)
+    (1, 2, 64, 64)
     """
     device = found_device(name, device)
     check_precision(package, name, precision, device)

@@ -228,7 +228,12 @@ class CatalogFile(_Described):
 
 @dataclass(frozen=True)
 class Catalog:
-    """The data sets of one data_catalog.yaml, and where their files are on this machine."""
+    """The data sets of one data_catalog.yaml, and where their files are on this machine.
+
+    >>> catalog = geoseg.Catalog.open()
+    >>> catalog["sen1floods11_spain"].licence
+    'other'
+    """
 
     folder: Path
     """Where the file lies; data sets may lie beside it."""

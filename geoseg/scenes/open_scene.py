@@ -72,6 +72,9 @@ def open_scene(
 
     Nothing is read but a few thousand pixels where the meaning depends on them. Raises SceneError for files that cannot be used and
     BandError, with what was found and how to name it, where the meaning of the bands stays unclear.
+
+    >>> geoseg.open_scene("scene.tif", sensor="generic", bands=["green", "nir"]).roles
+    ('green', 'nir')
     """
     scene = _open(source, get_sensor(sensor) if sensor else None, bands, Override(scale, offset, unit, convention))
     if convert is not None:

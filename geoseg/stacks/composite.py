@@ -84,6 +84,10 @@ def composite(
     A pixel takes in the observations in which all of the bands have data and nothing is masked; with none it is nodata. The order
     of `scenes` does not matter. A period in which nothing is clear is left out with a warning, where others have something. Raises
     InputError and its kinds where scenes and options do not fit or nothing is clear at all, and OutputError.
+
+    >>> scenes = [geoseg.open_scene(day) for day in ("scene_2021-03-10.tif", "scene_2021-04-12.tif")]
+    >>> [made.period.name for made in geoseg.composite(scenes, Path("months"))]
+    ['2021-03', '2021-04']
     """
     asked = options or CompositeOptions()
     check_any(scenes)

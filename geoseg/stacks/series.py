@@ -60,6 +60,11 @@ def open_series(scenes: Sequence[Scene], calendar: Calendar, masking: Masking | 
     The year is the one in which the scenes fill most periods. Terrain, which does not change, keeps its plain role. SceneError, with
     the figures, where too many periods have no scene or too little of the ground is clear; warnings name scenes that lie outside
     the calendar and periods that are missing.
+
+    >>> from geoseg.preprocess.calendars import Calendar
+    >>> scenes = [geoseg.open_scene(day) for day in ("scene_2021-03-10.tif", "scene_2021-04-12.tif")]
+    >>> geoseg.open_series(scenes, Calendar(periods=[3, 4])).roles
+    ('red@03', 'nir@03', 'red@04', 'nir@04', 'mask')
     """
     check_any(scenes)
     stack = Stack.of(scenes, masking=masking)
