@@ -21,6 +21,7 @@ from geoseg.commands.data import data
 from geoseg.commands.demo import demo
 from geoseg.commands.despeckle import despeckle
 from geoseg.commands.diff import diff
+from geoseg.commands.doctor import doctor
 from geoseg.commands.evaluate import evaluate
 from geoseg.commands.explain import explain
 from geoseg.commands.export import export
@@ -74,6 +75,7 @@ for member in (
     sample,
     benchmark,
     stac,
+    doctor,
 ):
     cli.add_command(member)
 
