@@ -31,6 +31,7 @@ from geoseg.commands.learn import learn
 from geoseg.commands.models import models
 from geoseg.commands.mosaic import mosaic
 from geoseg.commands.predict import predict
+from geoseg.commands.qgis_plugin import qgis_plugin
 from geoseg.commands.sample import sample
 from geoseg.commands.stac import stac
 from geoseg.commands.train import train
@@ -76,6 +77,7 @@ for member in (
     benchmark,
     stac,
     doctor,
+    qgis_plugin,
 ):
     cli.add_command(member)
 

@@ -43,6 +43,8 @@ TORCH_MODULES = {
     "geoseg.data.torchgeo",
 }
 """Where torch may be imported at the top of a file; everything else is the core."""
+IN_QGIS = {"geoseg.integrations.qgis_plugin"}
+"""What is copied into QGIS, and runs there only."""
 
 HEAVY = {
     "torch",
@@ -167,7 +169,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 def core_modules() -> list[str]:
     heavy = {name for name in MODULES if name.startswith(TORCH_PARTS)} - WITHOUT_TORCH | TORCH_MODULES
-    return [name for name in MODULES if name not in heavy and not name.endswith("__main__")]
+    return [name for name in MODULES if name not in heavy | IN_QGIS and not name.endswith("__main__")]
 
 
 BLOCK_TORCH = """

@@ -182,7 +182,7 @@ def test_torch_weights_alone_are_refused(geoseg, scene, package, place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("export", "layers", "-o", "out", "--scenes", "scene.tif"), "say --int8"),
+        (("export", "layers", "-o", "out", "--scenes", "scene.tif"), "or --int8"),
         (("export", "layers", "--int8", "-o", "out"), "say --scenes"),
         (("export", "layers", "--int8", "-o", "layers", "--scenes", "scene.tif", "--sensor", "generic"), "layers exists already"),
         (("export", "layers", "--int8", "-o", "out", "--scenes", "scene.tif", "--sensor", "generic"), "give a larger scene"),
