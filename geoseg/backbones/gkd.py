@@ -34,10 +34,12 @@ class SoftDistillation(nn.Module):
         self.norm_q, self.norm_v = nn.LayerNorm(student), nn.LayerNorm(student)
         self.proj_q, self.proj_v = nn.Linear(student, teacher), nn.Linear(student, teacher)
 
-    def forward(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        """(batch, token, teacher); both have as many tokens, of the same places."""
-        asked = self.proj_q(self.norm_q(student))
-        alike = (asked @ teacher.transpose(1, 2)).softmax(dim=-1)  # (batch, student token, teacher token)
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, token, teacher); both have as many tokens, of the same places. Of the teacher's only those that `counts` (batch, token)
+        answer; None has all answer.
+        """
+        asked = self.proj_q(self.norm_q(student)) @ teacher.transpose(1, 2)  # (batch, student token, teacher token)
+        alike = (asked if counts is None else asked.masked_fill(~counts[:, None], float("-inf"))).softmax(dim=-1)
         answered: torch.Tensor = alike @ self.proj_v(self.norm_v(student))
         return answered
 
@@ -67,21 +69,33 @@ class DistillationHeads(nn.Module):
         super().__init__()
         self.token, self.feature, self.patch = (SoftDistillation(student, teacher) for _ in range(3))
 
-    def forward(self, plain: torch.Tensor, hidden: torch.Tensor, teacher: torch.Tensor) -> DistillationLosses:
+    def forward(
+        self, plain: torch.Tensor, hidden: torch.Tensor, teacher: torch.Tensor, has_data: torch.Tensor | None = None
+    ) -> DistillationLosses:
         """From tokens (batch, 1 + patch, width), the class token first: the student's, the student's with patches hidden, the teacher's.
 
-        Nothing is learned by the teacher. PackageError where student and teacher have other numbers of tokens.
+        Patches whose `has_data` (batch, patch) is False neither answer nor are compared, in images that have others. Nothing is learned by
+        the teacher. PackageError where student and teacher have other numbers of tokens.
         """
         if plain.shape[:2] != teacher.shape[:2] or hidden.shape[:2] != teacher.shape[:2]:
             raise PackageError(
                 f"student and teacher see {plain.shape[1] - 1} and {teacher.shape[1] - 1} patches; give both the same patch in pixels"
             )
         teacher = teacher.detach()
+        counts = None
+        if has_data is not None and not bool(has_data.all()):
+            counts = has_data | ~has_data.any(dim=1, keepdim=True)
+        whole = None if counts is None else torch.cat([torch.ones_like(counts[:, :1]), counts], dim=1)
         return DistillationLosses(
             functional.mse_loss(self.token(plain[:, :1], teacher[:, :1]), teacher[:, :1]),
-            functional.mse_loss(self.feature(plain, teacher), teacher),
-            functional.mse_loss(self.patch(hidden[:, 1:], teacher[:, 1:]), teacher[:, 1:]),
+            _mean_square(self.feature(plain, teacher, whole), teacher, whole),
+            _mean_square(self.patch(hidden[:, 1:], teacher[:, 1:], counts), teacher[:, 1:], counts),
         )
+
+
+def _mean_square(made: torch.Tensor, told: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
+    """Over the tokens that count."""
+    return functional.mse_loss(made, told) if counts is None else functional.mse_loss(made[counts], told[counts])
 
 
 def hide(images: int, tokens: int, generator: torch.Generator) -> torch.Tensor:

@@ -73,6 +73,10 @@ class VisionTransformer(nn.Module):
         if visible is not None:
             tokens = tokens.gather(1, visible.unsqueeze(-1).expand(-1, -1, self.width))  # (batch, seen, width)
             has_data = None if has_data is None else has_data.gather(1, visible)
+        return self.encode(tokens, has_data)
+
+    def encode(self, tokens: torch.Tensor, has_data: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, token, width) after all blocks, from tokens with their places; `has_data` as above."""
         looked_at = attention_mask(has_data, tokens.dtype)
         for block in self.blocks:
             tokens = block(tokens, attn_mask=looked_at)

@@ -41,6 +41,9 @@ RECIPES = {
     "masked_pretraining": Recipe(
         ("torch", "lightning", "timm"), "train", True, "an encoder from scenes without labels, with which `supervised` can start", False
     ),
+    "distillation": Recipe(
+        ("torch", "lightning", "timm"), "train", True, "a small encoder that takes over what a large one knows, without labels", False
+    ),
 }
 """Name → what it is; each is a module of that name in `geoseg/recipes` with `Settings` and `run`."""
 

@@ -23,7 +23,7 @@ def start_from_dinov2(network: Segmenter, weights: str) -> str:
     """
     inner = network.network
     assert isinstance(inner, CrossEarthSegmenter), "only its family asks for this"
-    report = load_dinov2(inner.encoder, _read(Path(weights)), weights)
+    report = load_dinov2(inner.encoder, read_tensors(Path(weights)), weights)
     return f"Starts from {weights}, each expert from its block's feed-forward: {report.told()}."
 
 
@@ -51,7 +51,8 @@ def log_experts(network: Segmenter) -> dict[str, float]:
     return found | {"busiest_expert": float(shares.max(dim=1).values.mean())} | inner.encoder.utilisation()
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Name → tensor of a .safetensors file, or of a .pth that holds nothing else; PackageError for any other."""
     if not path.exists():
         raise PackageError(f"no such file: {path}; give DINOv2's weights as .safetensors or .pth")
     try:

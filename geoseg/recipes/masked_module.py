@@ -133,13 +133,19 @@ class MaskedPretraining(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW as in MAE; the learning rate rises in a line and falls as a cosine."""
-        wanted, steps = self.settings, int(self.trainer.estimated_stepping_batches)
-        matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": wanted.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=wanted.learning_rate, betas=_BETAS)
-        schedule = make_schedule(optimizer, "cosine", rate=wanted.learning_rate, steps=steps, warm_up=wanted.warm_up)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return encoder_optimizer(self, self.settings)
+
+
+def encoder_optimizer(module: lightning.LightningModule, wanted: Settings) -> Any:
+    """AdamW as in MAE over all that learns; the learning rate rises in a line and falls as a cosine."""
+    steps = int(module.trainer.estimated_stepping_batches)
+    learns = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in learns if parameter.ndim > 1]
+    others = [parameter for parameter in learns if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": wanted.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=wanted.learning_rate, betas=_BETAS)
+    schedule = make_schedule(optimizer, "cosine", rate=wanted.learning_rate, steps=steps, warm_up=wanted.warm_up)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class UnlabelledScenes(lightning.LightningDataModule):
