@@ -21,6 +21,7 @@ _COMMAND = "command.json"
 _METADATA = f"""[general]
 name=geoseg
 qgisMinimumVersion=3.22
+qgisMaximumVersion=4.99
 description=Classes, polygons and areas from satellite and aerial scenes, by model packages
 about=Runs the geoseg command of your own Python environment, with progress, and adds the styled results. Nothing of it runs inside QGIS.
 version={__version__}

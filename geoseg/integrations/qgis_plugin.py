@@ -164,7 +164,9 @@ def run(words: list[str], feedback: Any) -> dict[str, Any]:
     told: dict[str, Any] = {}
     said: list[str] = []
     pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, env=environment(), stdin=subprocess.DEVNULL, text=True, **pipes, **_no_window()) as child:
+    with subprocess.Popen(
+        command, env=environment(), stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", **pipes, **_no_window()
+    ) as child:
         readers = [
             threading.Thread(target=_read_results, args=(child.stdout, feedback, told)),
             threading.Thread(target=_read, args=(child.stderr, said)),
@@ -191,7 +193,8 @@ def run(words: list[str], feedback: Any) -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """This process's environment without what QGIS has set for itself."""
-    return {name: value for name, value in os.environ.items() if name not in _FOREIGN and not name.startswith(("QT_", "DYLD_"))}
+    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN and not name.startswith(("QT_", "DYLD_"))}
+    return kept | {"PYTHONIOENCODING": "utf-8"}
 
 
 def _command() -> list[str]:
