@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -151,3 +152,18 @@ def test_a_scheduler_that_is_not_there_is_said_so(geoseg, monkeypatch: pytest.Mo
     assert (ran.code, "no Dask scheduler answers at tcp://127.0.0.1:9" in ran.sentence) == (2, True)
     ran = geoseg("predict", "scene.tif", "--sensor", "generic", "--model", "model", "-o", "out", "--cluster", "nonsense://x")
     assert (ran.code, "no Dask scheduler answers at nonsense://x" in ran.sentence) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "told"),
+    [
+        (TimeoutError(), "exception was never retrieved", False),
+        (ValueError(), "exception was never retrieved", True),
+        (TimeoutError(), "slow", True),
+    ],
+)
+def test_only_what_a_client_leaves_behind_is_kept_quiet(error: Exception, text: str, told: bool) -> None:
+    from geoseg.mapping.cluster import _not_late
+
+    record = logging.LogRecord("asyncio", logging.ERROR, "", 0, text, None, (type(error), error, None))
+    assert _not_late(record) == told

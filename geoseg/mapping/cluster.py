@@ -45,10 +45,17 @@ def connected(address: str, jobs: int | None = None) -> Iterator[Client]:
     try:
         client = distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:  # ValueError: no such protocol
+        logging.getLogger("asyncio").addFilter(_not_late)
         said = " ".join(str(error).split())
         raise InputError(f"no Dask scheduler answers at {address} ({said}); give its tcp://host:port, or local for this machine") from error
     with client:
         yield client
+
+
+def _not_late(record: logging.LogRecord) -> bool:
+    """Not what a client that gave up leaves behind: its last attempt may time out when the failure was told already."""
+    late = record.exc_info is not None and isinstance(record.exc_info[1], OSError)  # TimeoutError is one
+    return not (late and "never retrieved" in record.getMessage())
 
 
 def thread_count(client: Any) -> int:
