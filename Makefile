@@ -113,7 +113,7 @@ $(UV):
 
 .venv/.full: .venv/.core
 	@echo "installing torch and the tools of the tests: the first time this takes minutes"
-	$(PIP_INSTALL) --python .venv --editable '.[train,forest,explain,cluster,openvino,postgis,dev]'
+	$(PIP_INSTALL) --python .venv --editable '.[train,forest,explain,cluster,openvino,postgis,web,hub,adapters,dev]'
 	@touch $@
 
 .venv/.notebook: .venv/.core

@@ -22,6 +22,7 @@ from geoseg.commands.demo import demo
 from geoseg.commands.despeckle import despeckle
 from geoseg.commands.diff import diff
 from geoseg.commands.doctor import doctor
+from geoseg.commands.embed import embed
 from geoseg.commands.evaluate import evaluate
 from geoseg.commands.explain import explain
 from geoseg.commands.export import export
@@ -34,7 +35,9 @@ from geoseg.commands.predict import predict
 from geoseg.commands.qgis_plugin import qgis_plugin
 from geoseg.commands.sample import sample
 from geoseg.commands.stac import stac
+from geoseg.commands.suggest import suggest
 from geoseg.commands.train import train
+from geoseg.commands.view import view
 from geoseg.commands.zones import zones
 from geoseg.errors import GeosegError, InputError
 
@@ -56,8 +59,11 @@ def cli(debug: bool) -> None:
 for member in (
     info,
     predict,
+    view,
     train,
     learn,
+    suggest,
+    embed,
     calibrate,
     conformal,
     demo,

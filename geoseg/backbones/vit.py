@@ -8,7 +8,9 @@ at Sentinel-2's pixel size the positions are those of MAE. As in ScaleMAE the pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +19,8 @@ from geoseg.errors import PackageError, require
 
 REFERENCE_M = 10.0
 """Pixel size in metres at which neighbouring patches are 1 apart."""
+_LEVELS = 4
+"""Depths from which decoders take tokens, as in SETR and DPT."""
 _SLOWEST = 10_000.0
 """Wavelength over that of the fastest sine (Vaswani et al., 2017)."""
 
@@ -89,6 +93,45 @@ class VisionTransformer(nn.Module):
         places = positions(planes.shape[-2], planes.shape[-1], self.width, pixel_size_m).to(planes)
         tokens: torch.Tensor = planes.flatten(2).transpose(1, 2) + places
         return tokens
+
+
+class VitBackbone(VisionTransformer):
+    """The transformer as a `Backbone`: tokens of four depths, each as an image of one place a patch."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        size: str = "tiny",
+        patch: int = 8,
+        depth: int | None = None,
+        pixel_size_m: float = REFERENCE_M,
+    ) -> None:
+        """Options of the transformer; `pixel_size_m` is that of all images that it will see."""
+        super().__init__(in_channels, size=size, patch=patch, depth=depth)
+        self.pixel_size_m = pixel_size_m
+        self.taken = quarters(self.depth)
+        self.channels, self.strides = (self.width,) * len(self.taken), (patch,) * len(self.taken)
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[override]
+        """(batch, width, row, col) of patches after each of the blocks `taken`, the last of them normed."""
+        tokens, levels = self.tokens(image, self.pixel_size_m), []
+        for number, block in enumerate(self.blocks, 1):
+            tokens = block(tokens)
+            if number in self.taken:
+                levels.append(tokens if number < self.depth else self.norm(tokens))
+        rows, cols = image.shape[-2] // self.patch, image.shape[-1] // self.patch
+        return [level.transpose(1, 2).reshape(-1, self.width, rows, cols) for level in levels]
+
+
+def build(roles: Sequence[str], **options: Any) -> VitBackbone:
+    """The backbone for bands of these roles; `options` are those of `VitBackbone`."""
+    return VitBackbone(len(roles), **options)
+
+
+def quarters(depth: int) -> list[int]:
+    """The blocks, counted from 1, at the ends of the quarters of a transformer of so many; those whose tokens a decoder takes."""
+    return sorted({max(1, depth * quarter // _LEVELS) for quarter in range(1, _LEVELS + 1)})
 
 
 def get_size(name: str, depth: int | None = None) -> VitSize:

@@ -13,11 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from geoseg.backbones.vit import REFERENCE_M, VisionTransformer
+from geoseg.backbones.vit import REFERENCE_M, VisionTransformer, quarters
 from geoseg.errors import PackageError
 
-_LEVELS = 4
-"""Depths from which tokens are taken: the ends of the quarters."""
 _LEAST = 16
 """Features of a pixel, at least."""
 
@@ -33,7 +31,7 @@ class PyramidDecoder(nn.Module):
         super().__init__()
         if patch < 1 or patch & (patch - 1):
             raise PackageError(f"patches of {patch} pixels; this decoder doubles rows and columns, so give 2, 4, 8, 16 or 32")
-        self.taken = sorted({max(1, depth * quarter // _LEVELS) for quarter in range(1, _LEVELS + 1)})
+        self.taken = quarters(depth)
         """Blocks after which tokens are taken, counted from 1; the last is the whole transformer."""
         self.narrow = nn.ModuleList(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, features)) for _ in self.taken)
         widths = [max(_LEAST, features >> step) for step in range(patch.bit_length())]
