@@ -6,6 +6,7 @@ Each member, in `geoseg/commands/`, parses, calls one public function, and print
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 
 import rich_click as click
 
+from geoseg.commands._help import arrange
 from geoseg.commands.benchmark import benchmark
 from geoseg.commands.calibrate import calibrate
 from geoseg.commands.composite import composite
@@ -41,18 +43,25 @@ from geoseg.commands.view import view
 from geoseg.commands.zones import zones
 from geoseg.errors import GeosegError, InputError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a command that was stopped: 128 and the number of the signal."""
 
-click.rich_click.TEXT_MARKUP = "markdown"
+
+class Terminated(KeyboardInterrupt):
+    """The system asked the command to end; it does, as if the user had."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+arrange()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="geoseg")
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 def cli(debug: bool) -> None:
     """Maps from satellite and aerial scenes: from a GeoTIFF to a styled layer in QGIS.
 
-    Exit codes: 0 done, 1 failed, 2 what was given cannot be used, 3 some of several scenes failed, 130 stopped by the user.
+    Exit codes: 0 done, 1 failed, 2 what was given cannot be used, 3 some of several scenes failed, 130 stopped by the user,
+    143 by the system.
     """
 
 
@@ -95,11 +104,12 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:
             raise InputError("one of the words given is empty, perhaps by a shell variable that is not set; fill it or leave it out")
-        with _without_dask():
+        with _without_dask(), _ended_by_the_system():
             code = cli(prog_name="geoseg", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort) as error:
         kept = _notes(error) or "nothing unfinished was kept, but a training goes on from its last epoch with --resume"
-        code = _failed(f"stopped; {kept}", INTERRUPTED)
+        by_system = isinstance(error, Terminated) or isinstance(error.__context__, Terminated)
+        code = _failed(f"stopped; {kept}", TERMINATED if by_system else INTERRUPTED)
     except click.ClickException as error:
         code = _failed(f"geoseg: {_usage(error)}", error.exit_code)
     except GeosegError as error:
@@ -125,6 +135,20 @@ def _without_dask() -> Iterator[None]:
         yield
     finally:
         sys.modules.pop("dask", None)
+
+
+@contextmanager
+def _ended_by_the_system() -> Iterator[None]:
+    """SIGTERM, as `kill` and batch systems send it, ends a command as Ctrl-C does: what is half-written goes, what can be resumed stays."""
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _failed(sentence: str, code: int, *, debug: bool = False, notes: str = "") -> int:

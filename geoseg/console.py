@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geoseg.evaluation.design import SampleDesign
     from geoseg.evaluation.evaluate import Evaluation
     from geoseg.evaluation.explain import Explanation
+    from geoseg.mapping.embed import Embedding
     from geoseg.mapping.make_map import Prediction
     from geoseg.mapping.plan import MapPlan
     from geoseg.maps.difference import Difference
@@ -64,6 +65,7 @@ def print_plan(plan: MapPlan, *, as_json: bool = False) -> None:
 
     runtime = open_network(plan)
     facts = {
+        "event": "plan",
         "scene": plan.scene.name,
         "rows": plan.geobox.shape[0],
         "cols": plan.geobox.shape[1],
@@ -321,6 +323,23 @@ def _rule(rule: str) -> str:
     return {"score": "the highest mean score counts", "newest": "the newest map counts", "first": "the first map counts"}[rule]
 
 
+def print_embedding(made: Embedding, *, as_json: bool = False) -> None:
+    """What the vectors are, and where their files lie."""
+    files, facts = {what: str(path) for what, path in made.files.items()}, made.summary
+    if as_json:
+        _print_json({"event": "result", "files": files, "summary": facts, "warnings": list(made.warnings)})
+        return
+    console = _console()
+    _print_warnings(console, made.warnings)
+    console.print(
+        f"{facts['rows']} rows x {facts['cols']} columns of {facts['width']} numbers, each for {facts['step']} x {facts['step']} pixels; "
+        f"{100 * facts['observed_share']:.1f} % observed, {facts['megapixels_per_second']:.2f} megapixels of the scene per second",
+        markup=False,
+    )
+    for what, path in files.items():
+        console.print(f"  {what:18} {path}", markup=False)
+
+
 def print_epoch(done: EpochDone) -> None:
     """A line on the error stream for each epoch of a training; the best so far is bold on a terminal."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
@@ -335,8 +354,11 @@ def print_epoch(done: EpochDone) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, *, as_json: bool) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with the finished and all rows; a bar on a terminal, JSON lines for programs, else silent."""
+def progress_bar(title: str, *, as_json: bool, pixels: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A function to call with what is finished and all of it; a bar on a terminal, JSON lines for programs, else silent.
+
+    `pixels` says that pixels are counted: the bar then tells megapixels, too.
+    """
     if as_json:
 
         def say(done: int, total: int) -> None:
@@ -346,10 +368,19 @@ def progress_bar(title: str, *, as_json: bool) -> Iterator[Callable[[int, int], 
     elif sys.stderr.isatty():
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        share = TextColumn("{task.fields[megapixels]}") if pixels else TaskProgressColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            share,
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("left"),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task(title, megapixels="")
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, megapixels=f"{done / 1e6:.1f} of {total / 1e6:.1f} megapixels"
+            )
     else:
         yield lambda done, total: None
 

@@ -21,8 +21,8 @@ def test_all_that_is_needed_works_and_a_map_is_made(geoseg, tmp_path, monkeypatc
 
 def test_machines_read_the_same(geoseg) -> None:
     told = json.loads(geoseg("doctor", "--json").out)
-    assert told["broken"] == []
-    states = {one["name"]: one["state"] for one in told["findings"]}
+    assert told["summary"]["broken"] == []
+    states = {one["name"]: one["state"] for one in told["summary"]["findings"]}
     assert states["onnx"] == states["PROJ"] == states["GTiff"] == states["a small map"] == "works"
 
 
@@ -55,4 +55,4 @@ def test_a_driver_that_is_missing_counts_by_its_need(geoseg, monkeypatch, name: 
     there = rasterio.Env.drivers
     monkeypatch.setattr("rasterio.Env.drivers", lambda env: {key: title for key, title in there(env).items() if key != name})
     told = json.loads(geoseg("doctor", "--json").out)
-    assert (name in told["broken"]) == needed
+    assert (name in told["summary"]["broken"]) == needed

@@ -86,8 +86,8 @@ def test_the_plugins_rules_give_our_map(package: ModelPackage, scene: Path, geos
     ran = geoseg("export", "model", "--to", "deepness", "--scenes", scene, *S2, "-o", "for_qgis.onnx", "--json")
     assert ran.code == 0, ran.err
     told = json.loads(ran.out)
-    assert told["bands"] == ["nir", "", "blue", "red", "green"]
-    assert told["parity"]["agreement"] == 1
+    assert told["summary"]["bands"] == ["nir", "", "blue", "red", "green"]
+    assert told["summary"]["parity"]["agreement"] == 1
     ours = our_map(geoseg, scene, *S2)
     with rasterio.open(scene) as file:
         theirs = as_deepness(Path("for_qgis.onnx"), file.read())

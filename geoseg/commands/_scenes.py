@@ -32,7 +32,7 @@ def scenes_progress(*, as_json: bool) -> Iterator[Watch]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("left"))
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             yield _Bars(bars)
     else:

@@ -17,7 +17,7 @@ def benchmark() -> None:
     """Measure ways of learning on tables of data."""
 
 
-@benchmark.command("dg")
+@benchmark.command("dg", epilog="Example: `geoseg benchmark dg gaps.yaml -o gaps`")
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for models, figures and the table.")
 @click.option("--only", multiple=True, metavar="NAME", help="Only this row; several times for several.")

@@ -10,7 +10,7 @@ import rich_click as click
 from geoseg.commands._words import open_source, scene_options
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg calibrate my_model scene.tif --labels truth.gpkg -o calibrated`")
 @click.argument("package", metavar="PACKAGE")
 @click.argument("sources", metavar="SCENE...", nargs=-1, required=True)
 @click.option("--labels", multiple=True, required=True, help="Polygons, lines, points or a raster: one for all scenes, or one for each.")

@@ -11,9 +11,9 @@ from click import get_current_context
 from geoseg.commands._words import mask_class_names, needed, open_source, scene_options
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg composite S2A_20240604.SAFE S2A_20240614.SAFE --period month -o months`")
 @click.argument("sources", metavar="SCENE...", nargs=-1)
-@click.option("--period", default="month", show_default=True, help="month, one month (2021-05), or days A/B (2021-05-01/2021-06-15).")
+@click.option("--period", default="month", help="month, one month (2021-05), or days A/B (2021-05-01/2021-06-15).")
 @click.option(
     "--method",
     type=click.Choice(["median", "medoid", "max-ndvi", "mean"]),
@@ -25,7 +25,7 @@ from geoseg.commands._words import mask_class_names, needed, open_source, scene_
 @scene_options
 @click.option("--only", help="Take only these bands, by role: red,green,blue,nir.")
 @click.option("--dates", help="The days of the scenes in their order, 2021-05-03,2021-05-08, where they do not say them.")
-@click.option("--name", default="composite", show_default=True, help="What the files' names begin with.")
+@click.option("--name", default="composite", help="What the files' names begin with.")
 @click.option("--resolution", type=float, help="Pixel size in units of the CRS; that of the earliest scene where none is named.")
 @click.option("--crs", help="CRS of the composites, such as EPSG:32633; that of the earliest scene where none is named.")
 @click.option("--like", help="Raster whose grid the composites shall have.")

@@ -7,15 +7,13 @@ from pathlib import Path
 import rich_click as click
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg conformal map --labels truth.gpkg -o sets.json`")
 @click.argument("maps", metavar="MAP...", nargs=-1, required=True)
 @click.option("--labels", multiple=True, required=True, help="Polygons, lines, points or a raster: one for all maps, or one for each.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The .json with the thresholds and how they did.")
-@click.option("--alpha", type=float, default=0.1, show_default=True, help="Share of pixels whose set may lack the true class.")
+@click.option("--alpha", type=float, default=0.1, help="Share of pixels whose set may lack the true class.")
 @click.option("--class-column", help="The column of the labels that holds the class; a usual one if none is named.")
-@click.option(
-    "--block", "block_pixels", type=int, default=64, show_default=True, help="Edge in pixels of the blocks that calibrate or check."
-)
+@click.option("--block", "block_pixels", type=int, default=64, help="Edge in pixels of the blocks that calibrate or check.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def conformal(

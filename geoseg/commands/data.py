@@ -13,7 +13,7 @@ def data() -> None:
     """The data sets of the catalogue."""
 
 
-@data.command("list")
+@data.command("list", epilog="Example: `geoseg data list`")
 def list_data() -> None:
     """List the data sets: name, licence, and where each is or would be."""
     from geoseg.scenes.catalog import Catalog
@@ -24,7 +24,7 @@ def list_data() -> None:
         click.echo(f"{name:24} {dataset.licence:12} {path if path.is_dir() else 'not fetched'}  {' '.join(dataset.description.split())}")
 
 
-@data.command("fetch")
+@data.command("fetch", epilog="Example: `geoseg data fetch sen1floods11`")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), help="A new folder for it; where geoseg finds it by itself, if not given.")
 def fetch_data(name: str, to: Path | None) -> None:
@@ -42,7 +42,7 @@ def fetch_data(name: str, to: Path | None) -> None:
     click.echo(str(folder))
 
 
-@data.command("info")
+@data.command("info", epilog="Example: `geoseg data info sen1floods11 --stac`")
 @click.argument("name")
 @click.option("--stac", is_flag=True, help="As a STAC Collection, in JSON.")
 def data_info(name: str, stac: bool) -> None:
@@ -78,7 +78,7 @@ def data_info(name: str, stac: bool) -> None:
             click.echo(f"{what:12} {' '.join(fact.split())}")
 
 
-@data.command("verify")
+@data.command("verify", epilog="Example: `geoseg data verify sen1floods11`")
 @click.argument("name")
 @click.option("--in", "folder", type=click.Path(path_type=Path), help="The data set's folder; where fetching puts it, if not given.")
 def verify_data(name: str, folder: Path | None) -> None:
@@ -93,7 +93,7 @@ _IN = click.option("--in", "folder", type=click.Path(path_type=Path), help="The 
 _SPLIT = click.option("--split", type=click.Choice(["train", "val", "test"]), help="Only this one.")
 
 
-@data.command("pairs")
+@data.command("pairs", epilog="Example: `geoseg data pairs sen1floods11`")
 @click.argument("name")
 @_IN
 @_SPLIT
@@ -107,12 +107,12 @@ def data_pairs(name: str, folder: Path | None, split: str | None) -> None:
             click.echo(json.dumps({"name": pair.name, "split": pair.split, "image": str(pair.image), "labels": labels}, ensure_ascii=False))
 
 
-@data.command("preview")
+@data.command("preview", epilog="Example: `geoseg data preview sen1floods11 -o page.png`")
 @click.argument("name")
 @_IN
 @_SPLIT
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The picture, a .png.")
-@click.option("--count", type=click.IntRange(1, 20), default=6, show_default=True, help="Images that are shown.")
+@click.option("--count", type=click.IntRange(1, 20), default=6, help="Images that are shown.")
 def preview_data(name: str, folder: Path | None, split: str | None, out: Path, count: int) -> None:
     """Draw a few images of a data set beside their labels, in the legend's colours."""
     from geoseg.data.folder_samples import preview

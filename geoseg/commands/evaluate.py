@@ -13,7 +13,7 @@ from geoseg.commands._words import open_source, scene_options
 from geoseg.errors import InputError
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg evaluate map --labels truth.gpkg -o report`")
 @click.argument("maps", metavar="MAP... | PACKAGE SCENE...", nargs=-1, required=True)
 @click.option("--labels", multiple=True, required=True, help="Polygons, lines, points or a raster: one for all maps, or one for each.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the report.")

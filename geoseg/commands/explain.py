@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geoseg.scene import Scene
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg explain scene.tif --model my_model -o why`")
 @click.argument("scene")
 @click.option("--model", help="The model package, a folder or .zip; the one that ships with geoseg if none is named.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")

@@ -11,7 +11,7 @@ from click import get_current_context
 from geoseg.commands._words import SCENE_WORDS, check_series, open_as_series, open_source, scene_options
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg export my_model --to deepness --scenes scene.tif -o net.onnx`")
 @click.argument("package", metavar="PACKAGE")
 @click.argument("more", metavar="", nargs=-1)
 @click.option(
@@ -27,7 +27,7 @@ from geoseg.commands._words import SCENE_WORDS, check_series, open_as_series, op
 @scene_options
 @click.option("--series", is_flag=True, help="The scenes are dates of one series, for a model that makes one map of them.")
 @click.option("--dates", help="The days of a series in the order of its scenes, where they do not say them.")
-@click.option("--tiles", type=click.IntRange(1), default=64, show_default=True, help="Tiles to calibrate with, and as many to compare.")
+@click.option("--tiles", type=click.IntRange(1), default=64, help="Tiles to calibrate with, and as many to compare.")
 @click.option("--anyway", is_flag=True, help="Write it even where int8 and fp32 agree on less than 99.5 % of the pixels.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def export(package: str, more: tuple[str, ...], int8: bool, out: Path, scenes: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -57,7 +57,9 @@ def export(package: str, more: tuple[str, ...], int8: bool, out: Path, scenes: t
         found = [open_source(source, opening) for source in sources]
     made = export_int8(opened, found, out, tiles=given["tiles"], anyway=given["anyway"])
     if as_json:
-        click.echo(json.dumps({"event": "exported", "package": str(made.package.path), "parity": made.parity.facts()}))
+        click.echo(
+            json.dumps({"event": "result", "files": {"package": str(made.package.path)}, "summary": {"parity": made.parity.facts()}})
+        )
         return
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -82,8 +84,9 @@ def _export_graph(package: str, sources: list[str], out: Path, to: Any, opening:
     made = export_graph(ModelPackage.open(package), open_source(sources[0], opening), out, to=to)
     facts = made.parity
     if as_json:
-        said = {"tiles": facts.tiles, "agreement": facts.agreement, "largest_difference": facts.largest_difference}
-        click.echo(json.dumps({"event": "exported", "files": [str(path) for path in made.files], "bands": made.bands, "parity": said}))
+        parity = {"tiles": facts.tiles, "agreement": facts.agreement, "largest_difference": facts.largest_difference}
+        files = {path.suffix.removeprefix("."): str(path) for path in made.files}
+        click.echo(json.dumps({"event": "result", "files": files, "summary": {"bands": made.bands, "parity": parity}}))
         return
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)

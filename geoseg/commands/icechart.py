@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg icechart chart.shp --like scene.tif -o ice`")
 @click.argument("chart")
 @click.option("--like", required=True, help="Raster or scene whose grid the labels shall have.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder for the three label rasters.")

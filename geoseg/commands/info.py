@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geoseg.scene import Scene
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg info S2A_MSIL2A_20240614.zip`")
 @click.argument("source", metavar="SCENE")
 @scene_options
 @click.option("--model", "models", multiple=True, help="Also say whether this model package fits; the shipped one is always tried.")
@@ -28,7 +28,7 @@ def info(source: str, models: tuple[str, ...], as_json: bool, **opening: Any) ->
     print_scene(facts, as_json=as_json)
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg sensors`")
 def sensors() -> None:
     """List the sensors that geoseg knows, with their bands by role."""
     from geoseg.sensors import SENSORS

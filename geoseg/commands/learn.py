@@ -14,7 +14,9 @@ _OURS = {"scenes": list, "labels": list, "out": str, "opening": dict, "series": 
 
 
 @click.command(
-    epilog="Recipes: " + "; ".join(f"**{name}**, {recipe.does}" for name, recipe in RECIPES.items()) + ".",
+    epilog="Recipes: "
+    + "; ".join(f"**{name}**, {recipe.does}" for name, recipe in RECIPES.items())
+    + ".\n\nExample: `geoseg learn supervised settings.yaml epochs=40`",
 )
 @click.argument("recipe", type=click.Choice(list(RECIPES)))
 @click.argument("words", metavar="[SETTINGS.yaml] [KEY=VALUE]...", nargs=-1)

@@ -11,7 +11,7 @@ from click import get_current_context
 from geoseg.commands._words import needed
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg mosaic map_32632 map_32633 -o country`")
 @click.argument("outs", metavar="OUT...", nargs=-1)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results, which are named like it.")
 @click.option("--crs", help="CRS of the mosaic, such as EPSG:32633; that of most maps where none is named.")
@@ -25,7 +25,12 @@ from geoseg.commands._words import needed
 @click.option("--aoi", help="Vector file: map only this area.")
 @click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
 @click.option(
-    "--no-polygons", "polygons", flag_value=False, default=True, help="Trace no outlines: the memory is then the same for a country."
+    "--no-polygons",
+    "polygons",
+    flag_value=False,
+    default=True,
+    show_default=False,
+    help="Trace no outlines: the memory is then the same for a country.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")

@@ -31,7 +31,7 @@ SOME_FAILED = 3
 """Exit code."""
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg predict S2A_MSIL2A_20240614.zip --model my_model -o map`")
 @click.argument("sources", metavar="SCENE...", nargs=-1)
 @click.option("--model", "models", multiple=True, help="Model package: folder or .zip; several: their mean; none: the shipped water model.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the results.")
@@ -47,10 +47,11 @@ SOME_FAILED = 3
 @click.option("--min-area-m2", type=float, default=0.0, help="Merge smaller regions into the neighbour with the longest shared edge.")
 @click.option("--simplify-m", type=float, default=0.0, help="Simplify outlines by this tolerance in metres; shared edges stay shared.")
 @click.option("--shape", metavar="building[=CLASS]", help="Give the outlines of buildings right angles, and count them.")
+@click.option("--vectors", metavar="NAME,...", help="Also write the outlines as parquet (GeoParquet) or fgb (FlatGeobuf).")
 @click.option("--zones", help="Vector file: add to each of its polygons the majority class, shares, mean score and observed share.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share; the package's where none are named.")
 @click.option("--batch", default="auto", help="Tiles for one call of the network, or auto.")
-@click.option("--runtime", type=click.Choice(["onnx", "openvino", "torch"]), default="onnx")
+@click.option("--runtime", type=click.Choice(["onnx", "openvino", "torch"]), default="onnx", help="What runs the network.")
 @click.option("--tta", type=click.Choice(["d4", "flips"]), help="Score each tile in 8 (d4) or 4 (flips) symmetries; the mean counts.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "int8"]), default="fp32", help="In which numbers the network computes.")
 @click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", help="Where the torch runtime computes.")
@@ -64,8 +65,10 @@ SOME_FAILED = 3
 )
 @click.option("--cloud-model", help="Model package that maps cloud and shadow first; what it finds is masked.")
 @click.option("--mask-grow-m", type=float, default=0.0, help="Grow masked ground by this many metres.")
-@click.option("--no-picture", "picture", flag_value=False, default=True, help="Write no picture of the scene.")
-@click.option("--no-polygons", "polygons", flag_value=False, default=True, help="Write no outlines of the map's regions.")
+@click.option("--no-picture", "picture", flag_value=False, default=True, show_default=False, help="Write no picture of the scene.")
+@click.option(
+    "--no-polygons", "polygons", flag_value=False, default=True, show_default=False, help="Write no outlines of the map's regions."
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "nodata"]),
@@ -172,7 +175,7 @@ def _mapper(model: str, out: Path | None, as_json: bool, given: dict[str, Any]) 
         if dry_run or out is None:
             print_plan(plan_map(scene, package, options), as_json=as_json)
             return
-        with progress_bar(scene.name, as_json=as_json) as progress:
+        with progress_bar(scene.name, as_json=as_json, pixels=True) as progress:
             made = make_map(
                 scene, package, out, options=options, overwrite=overwrite, resume=resume, opened_with=opened_with, progress=progress
             )
@@ -189,6 +192,7 @@ def _package_and_options(model: str, given: dict[str, Any], *, series: bool, dat
     given["batch"] = _batch(given["batch"])
     given["mask_classes"] = mask_class_names(given["mask_classes"]) if given["mask_classes"] else MapOptions.mask_classes
     given["uncertainty"] = tuple(name.strip() for name in given["uncertainty"].split(",")) if given["uncertainty"] else ()
+    given["vectors"] = tuple(name.strip() for name in given["vectors"].split(",")) if given["vectors"] else ()
     options, package = MapOptions(**given), ModelPackage.open(model)
     check_series(package.preparation.calendar, package.title, series=series, dates=dates)
     return package, options
@@ -198,7 +202,7 @@ def _predict_again(item: Path, out: Path, overwrite: bool, as_json: bool) -> int
     from geoseg.console import print_prediction, progress_bar
     from geoseg.mapping.again import repeat_map
 
-    with progress_bar(item.stem, as_json=as_json) as progress:
+    with progress_bar(item.stem, as_json=as_json, pixels=True) as progress:
         repetition = repeat_map(item, out, overwrite=overwrite, progress=progress)
     print_prediction(repetition.prediction, as_json=as_json)
     differing, software = ", ".join(repetition.differing), "; ".join(repetition.software)

@@ -14,8 +14,8 @@ def qgis_plugin() -> None:
     """geoseg in QGIS's toolbox: a small plugin that runs this command, and needs no torch in QGIS."""
 
 
-@qgis_plugin.command()
-@click.option("--profile", default="default", show_default=True, help="QGIS's user profile.")
+@qgis_plugin.command(epilog="Example: `geoseg qgis-plugin install`")
+@click.option("--profile", default="default", help="QGIS's user profile.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Another folder of plugins.")
 def install(profile: str, folder: Path | None) -> None:
     """Put the plugin into QGIS's profile; it will run the geoseg of this environment.
@@ -30,7 +30,7 @@ def install(profile: str, folder: Path | None) -> None:
     )
 
 
-@qgis_plugin.command("zip")
+@qgis_plugin.command("zip", epilog="Example: `geoseg qgis-plugin zip -o geoseg.zip`")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new .zip.")
 def zipped(out: Path) -> None:
     """Write the plugin as a .zip, for "Install from ZIP" in QGIS on any machine; it runs the geoseg on that machine's PATH."""

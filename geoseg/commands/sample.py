@@ -25,7 +25,7 @@ def sample() -> None:
     """
 
 
-@sample.command()
+@sample.command(epilog="Example: `geoseg sample design map --standard-error 0.01 -o points.gpkg`")
 @click.argument("source", metavar="MAP")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The points to label: a GeoPackage, .gpkg.")
 @click.option("--points", type=click.IntRange(min=1), help="How many; else as many as --standard-error asks for.")
@@ -42,10 +42,10 @@ def sample() -> None:
     show_default=True,
     help="mixed: a least number in every stratum, the rest by size.",
 )
-@click.option("--least", type=click.IntRange(min=2), default=50, show_default=True, help="Points in every stratum, with mixed allocation.")
+@click.option("--least", type=click.IntRange(min=2), default=50, help="Points in every stratum, with mixed allocation.")
 @click.option("--strata", help="A class raster whose classes are the strata, such as regions; the classes of MAP by default.")
 @click.option("--legend", help="Names the codes that MAP does not name itself: .json, .csv, a QGIS .qml, or another class map.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed draws other points.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed draws other points.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there already, with the labels in it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
 def design(
@@ -82,7 +82,7 @@ def design(
     print_sample_design(made, as_json=as_json)
 
 
-@sample.command()
+@sample.command(epilog="Example: `geoseg sample estimate points.gpkg -o areas.json`")
 @click.argument("points")
 @click.option("--map", "source", help=f"The map to judge, where it is not the one that the file tells of: {_MAP}.")
 @click.option("--legend", help="Names the codes of the classes: .json, .csv, a QGIS .qml, or a class map.")

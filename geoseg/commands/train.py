@@ -11,12 +11,12 @@ from geoseg.commands._learning import RECIPES, Ground, assignments, learn_with
 from geoseg.commands._words import scene_options
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg train scene.tif --labels fields.gpkg -s epochs=40 -o my_model`")
 @click.argument("sources", metavar="SCENE...", nargs=-1, required=True)
 @click.option("--labels", multiple=True, help="Polygons with a class column, or a label raster; one for each scene, or one.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new model package: a folder, or a .zip.")
 @scene_options
-@click.option("--recipe", default="supervised", show_default=True, type=click.Choice(list(RECIPES)), help="How to learn.")
+@click.option("--recipe", default="supervised", type=click.Choice(list(RECIPES)), help="How to learn.")
 @click.option("--settings", "settings_file", help="YAML file with settings of the recipe.")
 @click.option("-s", "--set", "assigned", multiple=True, metavar="KEY=VALUE", help="One setting, such as -s epochs=20; YAML on the right.")
 @click.option("--shrink-labels-m", type=float, help="Take so many metres from the edges of label polygons, where pixels are mixed.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     pass
 
 
-@click.command()
+@click.command(epilog="Example: `geoseg zones map parcels.gpkg -o table.gpkg`")
 @click.argument("source", metavar="MAP")
 @click.argument("polygons")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The table: .gpkg, or .csv without geometries.")
