@@ -12,6 +12,7 @@ from geoseg.errors import InputError, SceneError
 from geoseg.io.class_maps import finish_class_map
 from geoseg.io.cog import write_cog
 from geoseg.io.damage import damage_warning, noted_blocks
+from geoseg.io.feature_copies import copy_features
 from geoseg.io.opening import gdal_env
 from geoseg.io.qgis_styles import outlines_qml
 from geoseg.io.staging import check_free, fresh_folder, move_results
@@ -189,7 +190,11 @@ def _finish_output(parts: Parts, output: Output, paths: Mapping[str, Path]) -> l
         finish_measure(parts.path(name), paths[name], measure)
     if f"{output.name}_polygons" not in paths:
         return []
-    return finish_polygons(parts, output, paths[f"{output.name}_polygons"])
+    outlines = paths[f"{output.name}_polygons"]
+    buildings = finish_polygons(parts, output, outlines)
+    for ending in parts.plan.options.vectors:
+        copy_features(outlines, paths[f"{output.name}_polygons_{ending}"])
+    return buildings
 
 
 def _nothing_seen(plan: MapPlan) -> str:

@@ -16,6 +16,7 @@ from geoseg.errors import InputError
 from geoseg.ground import pixel_size_m
 from geoseg.io.block_rows import block_rows
 from geoseg.io.damage import DamageLog, damage_noted
+from geoseg.io.feature_copies import check_formats
 from geoseg.io.opening import files_kept_open, gdal_env
 from geoseg.layers.light import fit_light
 from geoseg.layers.masks import mask_roles
@@ -123,6 +124,8 @@ class MapOptions:
     """Also write a picture of the scene in true or false colour."""
     polygons: bool = True
     """Also write the outlines of the class map's regions."""
+    vectors: tuple[str, ...] = ()
+    """Formats in which the outlines are written beside the GeoPackage: some of `parquet` (GeoParquet) and `fgb` (FlatGeobuf)."""
     on_error: Literal["stop", "nodata"] = "stop"
     """Where a block of the scene cannot be read: `stop`, or `nodata` to map the rest and list such blocks."""
 
@@ -134,6 +137,9 @@ class MapOptions:
             check_shape(self.shape)
             if not self.polygons:
                 raise InputError("--shape squares outlines and --no-polygons writes none; leave one out")
+        check_formats(self.vectors)
+        if self.vectors and not self.polygons:
+            raise InputError("--vectors writes outlines in further formats and --no-polygons writes none; leave one out")
         if self.like is not None and (self.crs is not None or self.resolution is not None):
             raise InputError("--like already states the grid; leave --crs and --resolution out")
         if self.resolution is not None and not 0 < self.resolution < float("inf"):

@@ -24,7 +24,13 @@ from geoseg.preprocess.quality import REASON_LEGEND, Reason
 from geoseg.runtimes.contract import Runtime
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-_MEDIA_TYPES = {".tif": _COG, ".gpkg": "application/geopackage+sqlite3", ".qgz": "application/zip"}
+_MEDIA_TYPES = {
+    ".tif": _COG,
+    ".gpkg": "application/geopackage+sqlite3",
+    ".parquet": "application/vnd.apache.parquet",
+    ".fgb": "application/vnd.flatgeobuf",
+    ".qgz": "application/zip",
+}
 
 _WITHOUT_EFFECT = ("threads", "on_error")
 """Options that change how a map is made, not what is finished of it."""

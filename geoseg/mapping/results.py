@@ -24,6 +24,7 @@ def result_names(plan: MapPlan) -> dict[str, str]:
         names |= {layer_name(output, measure): f"{stem}_{measure}.tif" for measure in plan.measures}
         if plan.options.polygons:
             names[f"{output.name}_polygons"] = f"{stem}.gpkg"
+            names |= {f"{output.name}_polygons_{ending}": f"{stem}.{ending}" for ending in plan.options.vectors}
         if plan.options.zones is not None:
             names[f"{output.name}_zones"] = f"{stem}_zones.gpkg"
     names["reason"] = f"{scene}_reason.tif"
