@@ -23,9 +23,11 @@ from qgis.core import (
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingOutputHtml,
     QgsProcessingOutputRasterLayer,
     QgsProcessingOutputVectorLayer,
     QgsProcessingParameterBoolean,
+    QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterLayer,
@@ -79,7 +81,8 @@ class Provider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Called by QGIS."""
-        self.addAlgorithm(MapScene())
+        for algorithm in (MapScene(), CompareMaps(), SumUpPolygons(), EvaluateMap()):
+            self.addAlgorithm(algorithm)
 
 
 class MapScene(QgsProcessingAlgorithm):
@@ -148,13 +151,141 @@ class MapScene(QgsProcessingAlgorithm):
         results = {self.OUT: out}
         polygons = next((path for what, path in files.items() if what.endswith("_polygons")), None)
         classes = next((path for what, path in files.items() if f"{what}_polygons" in files or what == "classes"), None)
-        for key, title, path in (("CLASSES", "classes", classes), ("POLYGONS", "polygons", polygons)):
-            if path is not None:
-                results[key] = path
-                name = f"{Path(path).stem} {title}" if title == "polygons" else Path(path).stem
-                details = QgsProcessingContext.LayerDetails(name, context.project(), key)
-                context.addLayerToLoadOnCompletion(path, details)
+        if classes is not None:
+            results |= _loaded(context, "CLASSES", Path(classes).stem, classes)
+        if polygons is not None:
+            results |= _loaded(context, "POLYGONS", f"{Path(polygons).stem} polygons", polygons)
         return results
+
+
+class CompareMaps(QgsProcessingAlgorithm):
+    """`geoseg diff` on two class maps."""
+
+    BEFORE, AFTER, CLASS, SMALLEST, OUT = "BEFORE", "AFTER", "CLASS", "SMALLEST", "OUT"
+
+    def createInstance(self) -> CompareMaps:
+        """Called by QGIS."""
+        return CompareMaps()
+
+    def name(self) -> str:
+        """In commands."""
+        return "comparemaps"
+
+    def displayName(self) -> str:
+        """In the toolbox."""
+        return "What changed between two maps"
+
+    def shortHelpString(self) -> str:
+        """Beside the parameters."""
+        return "Areas of all changes from class to class, with polygons and a raster. What one map did not see is never called changed."
+
+    def initAlgorithm(self, config: Any = None) -> None:
+        """The parameters and what comes out."""
+        for parameter in (
+            QgsProcessingParameterRasterLayer(self.BEFORE, "Class map before"),
+            QgsProcessingParameterRasterLayer(self.AFTER, "Class map after"),
+            QgsProcessingParameterString(self.CLASS, "Follow one class only", optional=True),
+            QgsProcessingParameterNumber(self.SMALLEST, "Smallest polygon (m²)", QgsProcessingParameterNumber.Double, 0.0, minValue=0.0),
+            QgsProcessingParameterFolderDestination(self.OUT, "Folder of the results"),
+        ):
+            self.addParameter(parameter)
+        self.addOutput(QgsProcessingOutputVectorLayer("POLYGONS", "Changed polygons"))
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run the command, and have the polygons loaded."""
+        out = self.parameterAsString(parameters, self.OUT, context)
+        maps = [_file(self.parameterAsRasterLayer(parameters, name, context)) for name in (self.BEFORE, self.AFTER)]
+        words = ["diff", *maps, "-o", out, "--overwrite", "--json"]
+        if followed := self.parameterAsString(parameters, self.CLASS, context).strip():
+            words += ["--class", followed]
+        words += ["--min-area-m2", f"{self.parameterAsDouble(parameters, self.SMALLEST, context):g}"]
+        files = run(words, feedback)["files"]
+        return {self.OUT: out} | _loaded(context, "POLYGONS", "What changed", files["polygons"])
+
+
+class SumUpPolygons(QgsProcessingAlgorithm):
+    """`geoseg zones` on a class map and polygons."""
+
+    MAP, POLYGONS, OUT = "MAP", "POLYGONS", "OUT"
+
+    def createInstance(self) -> SumUpPolygons:
+        """Called by QGIS."""
+        return SumUpPolygons()
+
+    def name(self) -> str:
+        """In commands."""
+        return "sumuppolygons"
+
+    def displayName(self) -> str:
+        """In the toolbox."""
+        return "What a map says of polygons"
+
+    def shortHelpString(self) -> str:
+        """Beside the parameters."""
+        return (
+            "Adds to each polygon, such as a parcel, its majority class, the share of every class, the mean score and the observed share."
+        )
+
+    def initAlgorithm(self, config: Any = None) -> None:
+        """The parameters and what comes out."""
+        for parameter in (
+            QgsProcessingParameterRasterLayer(self.MAP, "Class map"),
+            QgsProcessingParameterVectorLayer(self.POLYGONS, "Polygons", [QgsProcessing.TypeVectorPolygon]),
+            QgsProcessingParameterFileDestination(self.OUT, "Table", "GeoPackage (*.gpkg)"),
+        ):
+            self.addParameter(parameter)
+        self.addOutput(QgsProcessingOutputVectorLayer("TABLE", "Polygons with columns"))
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run the command, and have the table loaded."""
+        out = self.parameterAsFileOutput(parameters, self.OUT, context)
+        classes = _file(self.parameterAsRasterLayer(parameters, self.MAP, context))
+        polygons = _file(self.parameterAsVectorLayer(parameters, self.POLYGONS, context))
+        run(["zones", classes, polygons, "-o", out, "--overwrite", "--json"], feedback)
+        return {self.OUT: out} | _loaded(context, "TABLE", Path(out).stem, out)
+
+
+class EvaluateMap(QgsProcessingAlgorithm):
+    """`geoseg evaluate` on a class map and labels."""
+
+    MAP, LABELS, COLUMN, OUT = "MAP", "LABELS", "COLUMN", "OUT"
+
+    def createInstance(self) -> EvaluateMap:
+        """Called by QGIS."""
+        return EvaluateMap()
+
+    def name(self) -> str:
+        """In commands."""
+        return "evaluatemap"
+
+    def displayName(self) -> str:
+        """In the toolbox."""
+        return "How good is a map"
+
+    def shortHelpString(self) -> str:
+        """Beside the parameters."""
+        return "Compares a class map with labelled polygons, lines or points: IoU, F1, precision and recall of each class, as one page."
+
+    def initAlgorithm(self, config: Any = None) -> None:
+        """The parameters and what comes out."""
+        for parameter in (
+            QgsProcessingParameterRasterLayer(self.MAP, "Class map"),
+            QgsProcessingParameterVectorLayer(self.LABELS, "Labels"),
+            QgsProcessingParameterString(self.COLUMN, "Column of the class (empty: a usual one)", optional=True),
+            QgsProcessingParameterFolderDestination(self.OUT, "Folder of the report"),
+        ):
+            self.addParameter(parameter)
+        self.addOutput(QgsProcessingOutputHtml("REPORT", "Report"))
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        """Run the command, and show its page among Processing's results."""
+        out = self.parameterAsString(parameters, self.OUT, context)
+        classes = _file(self.parameterAsRasterLayer(parameters, self.MAP, context))
+        labels = _file(self.parameterAsVectorLayer(parameters, self.LABELS, context))
+        words = ["evaluate", classes, "--labels", labels, "-o", out, "--overwrite", "--json"]
+        if column := self.parameterAsString(parameters, self.COLUMN, context).strip():
+            words += ["--class-column", column]
+        return {self.OUT: out, "REPORT": run(words, feedback)["files"]["page"]}
 
 
 def run(words: list[str], feedback: Any) -> dict[str, Any]:
@@ -224,6 +355,12 @@ def _read_results(lines: Any, feedback: Any, told: dict[str, Any]) -> None:
 
 def _read(lines: Any, said: list[str]) -> None:
     said.extend(line.rstrip() for line in lines)
+
+
+def _loaded(context: Any, key: str, name: str, path: str) -> dict[str, str]:
+    """The output `key`, which QGIS adds to its project under this name when the algorithm is done."""
+    context.addLayerToLoadOnCompletion(path, QgsProcessingContext.LayerDetails(name, context.project(), key))
+    return {key: path}
 
 
 def _file(layer: Any) -> str:

@@ -63,6 +63,32 @@ def test_what_geoseg_refuses_is_said_in_its_sentence(place: Path) -> None:
     assert not (place / "out" / "scene_classes.tif").exists()
 
 
+def test_maps_are_compared_judged_and_summed_up(place: Path, geoseg) -> None:
+    write(place / "later.tif", fill=150)
+    for name in ("scene", "later"):
+        assert geoseg("predict", f"{name}.tif", "--sensor", "generic", "--model", "model", "-o", "maps").code == 0
+    before, after = (f"{place / 'maps' / name}_classes.tif" for name in ("scene", "later"))
+    polygons = f"{place / 'maps/scene.gpkg'}|layername=polygons"
+    runs = (
+        ("comparemaps", "POLYGONS", (f"--BEFORE={before}", f"--AFTER={after}", "--OUT=change"), ("diff", before, after, "-o", "by_hand")),
+        (
+            "sumuppolygons",
+            "TABLE",
+            (f"--MAP={after}", f"--POLYGONS={polygons}", "--OUT=table.gpkg"),
+            ("zones", after, polygons, "-o", "t.gpkg"),
+        ),
+        ("evaluatemap", "REPORT", (f"--MAP={after}", f"--LABELS={polygons}", "--OUT=report"), None),
+    )
+    for algorithm, output, words, by_hand in runs:
+        done = qgis("run", f"geoseg:{algorithm}", *words)
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert f"{output}:" in done.stdout
+        assert by_hand is None or geoseg(*by_hand).code == 0
+    assert (place / "change/scene_to_later.gpkg").read_bytes() == (place / "by_hand/scene_to_later.gpkg").read_bytes()
+    assert (place / "table.gpkg").read_bytes() == (place / "t.gpkg").read_bytes()
+    assert "IoU" in (place / "report/report.html").read_text(encoding="utf-8")
+
+
 STOP = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
