@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 def open_map(path: Path, output: Output | None = None) -> DataArray:
     """A raster of a map (y, x), or (band, y, x) where it has several bands; read when it is used.
 
-    With `output` the attributes say what the numbers are, so that `.geoseg.classes` and `.geoseg.polygons()` work.
+    With `output` the attributes say what the numbers are, so that `.geoseg.classes` and `.geoseg.polygons()` work. Scores and what tells
+    how unsure they are come in their own unit, NaN where there is nothing, not as the small integers that are stored.
     """
     import rioxarray
 
     array = cast("DataArray", rioxarray.open_rasterio(path))
     plane = array.squeeze("band", drop=True) if array.sizes["band"] == 1 else array
     if output is None:
-        return plane
+        return plane if "scale_factor" not in plane.attrs or plane.attrs["scale_factor"] == 1 else _in_its_unit(path)
     return plane.rename(output.name).assign_attrs(attributes_of(output))
+
+
+def _in_its_unit(path: Path) -> DataArray:
+    import rioxarray
+
+    array = cast("DataArray", rioxarray.open_rasterio(path, mask_and_scale=True))
+    return array.squeeze("band", drop=True) if array.sizes["band"] == 1 else array
 
 
 def open_outlines(path: Path) -> GeoDataFrame:
