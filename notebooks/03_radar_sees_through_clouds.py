@@ -83,7 +83,7 @@ radar = open_scene(files["radar"], sensor="sentinel-1-grd", bands=["vv", "vh"], 
 seen: Raster = read_scene(radar, ["vv", "vh"], radar.geobox())
 vv = seen.band("vv")
 
-fig, axes = plt.subplots(1, 2, figsize=(12, 6))
+fig, axes = plt.subplots(1, 2, figsize=(12, 6), layout="constrained")
 false = ["nir", "red", "green"]
 read_scene(optical, false, optical.geobox(["nir"])).to_xarray().geoseg.plot(axes[0], sensor="sentinel-2-l1c", bands=false)
 axes[0].set_title("Sentinel-2, false colour: vegetation is red, water is dark")
@@ -100,7 +100,7 @@ plt.show()
 
 # %%
 power = to_power(vv)
-fig, axes = plt.subplots(1, 2, figsize=(12, 3.5))
+fig, axes = plt.subplots(1, 2, figsize=(12, 3.5), layout="constrained")
 axes[0].hist(power[seen.valid_everywhere], bins=120)
 axes[0].set(title="linear power", xlabel="backscatter", yscale="log")
 axes[1].hist(vv[seen.valid_everywhere], bins=120)
@@ -128,14 +128,14 @@ with rasterio.open(files["labels"]) as file:
 water, dry = (labels == 1) & valid, (labels == 0) & valid
 
 
-def even_window(plane: np.ndarray, inside: np.ndarray, side: int = 24) -> tuple[slice, slice]:
-    """The window of water only that varies least."""
-    best, where = np.inf, (slice(0, side), slice(0, side))
+def even_window(plane: np.ndarray, inside: np.ndarray, side: int = 28) -> tuple[slice, slice]:
+    """The window of water only that varies least, without a margin that filters fill from outside."""
+    best, where = np.inf, (slice(None), slice(None))
     for row in range(0, plane.shape[0] - side, side // 2):
         for col in range(0, plane.shape[1] - side, side // 2):
             cut = (slice(row, row + side), slice(col, col + side))
             if inside[cut].all() and (spread := plane[cut].std() / plane[cut].mean()) < best:
-                best, where = spread, cut
+                best, where = spread, (slice(row + 6, row + side - 6), slice(col + 6, col + side - 6))
     return where
 
 
@@ -144,7 +144,7 @@ rows = {}
 for name, plane in filtered.items():
     dark, bright = (10 * np.log10(plane[place].mean()) for place in (water, dry))
     rows[name] = {"looks on even water": plane[calm].mean() ** 2 / plane[calm].var(), "water (dB)": dark, "dry land (dB)": bright}
-fig, axes = plt.subplots(1, 3, figsize=(13, 4.5))
+fig, axes = plt.subplots(1, 3, figsize=(13, 4.5), layout="constrained")
 for axis, (name, plane) in zip(axes, filtered.items(), strict=True):
     axis.imshow(to_decibels(plane.astype(np.float32))[150:300, 150:300], cmap="gray", vmin=-25, vmax=0)
     axis.set_title(name)
@@ -208,7 +208,7 @@ for name, made in maps.items():
 pd.DataFrame(table).T.round(3)
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(14, 5))
+fig, axes = plt.subplots(1, 3, figsize=(14, 5), layout="constrained")
 for axis, (name, made) in zip(axes, maps.items(), strict=True):
     made.geoseg.plot(axis)
     axis.set_title(name)

