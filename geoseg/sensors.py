@@ -21,6 +21,9 @@ Convention = Literal["beta0", "sigma0", "gamma0_ellipsoid", "gamma0_rtc"]
 ELLIPSOID_CONVENTIONS: tuple[Convention, ...] = ("beta0", "sigma0", "gamma0_ellipsoid")
 """Those that the incidence angle converts into one another."""
 
+Encoding = Literal["linear", "signed_square"]
+"""What scale x stored number + offset is: the physical value; or the root of its size, with its sign."""
+
 
 @dataclass(frozen=True)
 class Band:
@@ -37,7 +40,7 @@ class Band:
     gsd_m: float | None = None
     """Ground sampling distance of the product in metres."""
     scale: float = 1.0
-    """Physical value = scale x stored number + offset."""
+    """Physical value = scale x stored number + offset, unless `encoding` says more."""
     offset: float = 0.0
     nodata: float | None = None
     """Stored number that means no data; never scaled or offset."""
@@ -55,6 +58,8 @@ class Band:
     """Radar only: the filter against speckle that it went through, such as `quegan`; None where none is known."""
     terrain_corrected: bool | None = None
     """Reflectance only: whether slopes were made as bright as flat ground; None where it is not known."""
+    encoding: Encoding = "linear"
+    """`signed_square` is for numbers that were stored finer near 0, as embeddings in a byte are."""
 
 
 OrbitPass = Literal["ascending", "descending"]
@@ -330,6 +335,11 @@ _HLS_S30 = tuple((name, role, wl, width, 30.0, aliases) for name, role, wl, widt
 _HLS_L30 = tuple(row for row in _OLI if row[1] != "pan")
 _HLS_TIRS = _thermal(_TIRS, scale=0.01, offset=273.15, nodata=-9999.0)  # stored in hundredths of a degree Celsius
 
+_ALPHAEARTH = tuple(
+    Band(f"A{axis:02d}", f"a{axis:02d}", gsd_m=10, scale=1 / 127.5, nodata=-128.0, encoding="signed_square") for axis in range(64)
+)
+"""Vectors of length 1, an axis in each band; (v / 127.5)² with the sign of v makes them of the stored numbers."""
+
 UNORDERED = frozenset({"sentinel-1-grd", "sentinel-1-rtc", "opera-rtc-s1", "hyp3-rtc-s1", "generic"})
 """Sensors whose files come in no fixed order of bands."""
 
@@ -415,6 +425,18 @@ _TABLE: tuple[Sensor, ...] = (
     ),
     Sensor(
         "worldview-2", "WorldView-2 or -3, 8 bands, digital numbers", _optical(_WORLDVIEW_2), "optical", None, "Imagery © {year} Vantor"
+    ),
+    Sensor(
+        "alphaearth",
+        "AlphaEarth Foundations satellite embeddings, a year each",
+        _ALPHAEARTH,
+        "generic",
+        None,
+        "The AlphaEarth Foundations Satellite Embedding dataset is produced by Google and Google DeepMind.",
+        (
+            "Licence CC-BY-4.0.",
+            "Rows of the published files run from south to north; files of floating point hold the vectors as they are.",
+        ),
     ),
     Sensor("dem", "Elevation model", tuple(b for b in _KNOWN_ROLES if b.role == "height"), "elevation"),
     Sensor("thermal", "One band of temperature", (Band("lwir", "lwir", unit="K", kind="thermal"),), "thermal"),

@@ -58,6 +58,16 @@ def test_window_beyond_the_edge_is_not_valid_there(tmp_path: Path, first: tuple[
     assert np.array_equal(footprint(path, raster.geobox), padded > 0)
 
 
+@pytest.mark.parametrize("away", [(449, 0), (-449, 0), (0, 449), (0, -449), (449, 449)])
+def test_nothing_is_valid_where_the_window_lies_wholly_outside(tmp_path: Path, away: tuple[int, int]) -> None:
+    path = write(tmp_path / "blocks.tif", np.ones((300, 300), np.uint8), tiled=True, blockxsize=256, blockysize=256)
+    there = file_geobox(path).translate_pix(away[1], away[0])
+    raster = read_raster(path, [1], there)
+    assert raster.values.shape == (1, 300, 300)
+    assert not raster.valid.any()
+    assert not raster.values.any()
+
+
 @pytest.mark.parametrize(
     ("dtype", "nodata", "stored"),
     [

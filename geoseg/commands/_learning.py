@@ -38,6 +38,7 @@ class Recipe:
 RECIPES = {
     "supervised": Recipe(("torch", "lightning", "segmentation_models_pytorch"), "train", True, "a network from labelled scenes"),
     "pixel_forest": Recipe(("sklearn", "onnx"), "forest", False, "a random forest on single pixels: a minute, few labels, no shapes"),
+    "probe": Recipe(("sklearn", "onnx"), "forest", False, "a linear or nearest-neighbour classifier of embeddings: seconds, few labels"),
     "masked_pretraining": Recipe(
         ("torch", "lightning", "timm"), "train", True, "an encoder from scenes without labels, with which `supervised` can start", False
     ),

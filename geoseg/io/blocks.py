@@ -23,7 +23,7 @@ _WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
 
 
 class BlockWriter:
-    """Writes a raster in windows of whole blocks (512 x 512), each window once.
+    """Writes a raster in windows of whole blocks (512 x 512 unless `block` says otherwise), each window once.
 
     `close` reads the windows back and compares: a full disk is an OutputError, never a hole. Use it in a `with` block, which
     closes it at the end and removes the file when the block fails.
@@ -44,15 +44,17 @@ class BlockWriter:
         colours: Mapping[int, tuple[int, int, int, int]] | None = None,
         tags: Mapping[str, str] | None = None,
         wavelengths_um: Sequence[float | None] = (),
+        block: int = _BLOCK,
     ) -> None:
         """Begin the file at `path`; the sequences have one entry for each band, or none; `colours` as in `RowWriter`."""
         check_name(path)
         self.path, self._shape, self._count, self._dtype = path, geobox.shape, count, np.dtype(dtype)
         self._written: list[tuple[Window, int]] = []
+        self._block = block
         profile = {
             "driver": "GTiff", "height": self._shape[0], "width": self._shape[1], "count": count, "dtype": self._dtype, "nodata": nodata,
-            "crs": geobox.crs.to_wkt() if geobox.crs else None, "transform": geobox.affine, "tiled": True, "blockxsize": _BLOCK,
-            "blockysize": _BLOCK, "compress": "zstd", "zstd_level": 1, "interleave": "band", "BIGTIFF": "IF_SAFER",
+            "crs": geobox.crs.to_wkt() if geobox.crs else None, "transform": geobox.affine, "tiled": True, "blockxsize": block,
+            "blockysize": block, "compress": "zstd", "zstd_level": 1, "interleave": "band", "BIGTIFF": "IF_SAFER",
             "photometric": "MINISBLACK", "alpha": "NO",
         }  # fmt: skip
         try:
@@ -72,9 +74,9 @@ class BlockWriter:
             raise output_error(path, error) from error
 
     def write(self, rows: slice, cols: slice, values: NDArray[Any]) -> None:
-        """Write (band, row, col) into this window, which begins at multiples of 512 and ends there or at the edge."""
+        """Write (band, row, col) into this window, which begins at multiples of the block and ends there or at the edge."""
         cuts = ((rows, self._shape[0]), (cols, self._shape[1]))
-        whole = all(cut.start % _BLOCK == 0 and (cut.stop % _BLOCK == 0 or cut.stop == size) for cut, size in cuts)
+        whole = all(cut.start % self._block == 0 and (cut.stop % self._block == 0 or cut.stop == size) for cut, size in cuts)
         if not whole or values.shape != (self._count, rows.stop - rows.start, cols.stop - cols.start) or values.dtype != self._dtype:
             raise ValueError(f"{values.shape} {values.dtype} does not fit rows {rows}, columns {cols} of {self.path}")
         window = Window.from_slices(rows, cols)

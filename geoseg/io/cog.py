@@ -29,6 +29,8 @@ CogKind = Literal["classes", "continuous", "picture"]
 
 _BLOCK = 512
 _COG_CACHE_MB = 16
+_LEAST_WINDOW, _WINDOW_NUMBERS = 128, 1 << 24
+"""Edge of the windows in which files are compared, at least, and how many numbers one may hold before it is made smaller."""
 _WRITE_ERRORS: tuple[type[Exception], ...] = (OSError, *GDAL_ERRORS)
 _COG_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "classes": {"COMPRESS": "DEFLATE", "OVERVIEW_RESAMPLING": "MODE"},
@@ -165,17 +167,18 @@ class RowWriter:
             self.discard()
 
 
-def write_cog(part: Path, out: Path, *, kind: CogKind) -> None:
+def write_cog(part: Path, out: Path, *, kind: CogKind, block: int = _BLOCK) -> None:
     """Copy a finished GeoTIFF to a cloud optimised one at `out`, atomically; memory does not grow with its size.
 
     `classes`: overviews by the commonest class; `continuous`: by the mean, with a predictor; `picture`: JPEG, its alpha band
-    becomes a mask. Colour table, nodata, names, scales and tags of `part` stay. OutputError when it cannot be written whole.
+    becomes a mask. Colour table, nodata, names, scales and tags of `part` stay. `block` is the edge of the file's blocks: all bands of one
+    are in memory together. OutputError when it cannot be written whole.
     """
     with atomic(out) as temporary, gdal_env(_COG_CACHE_MB):
         try:
             options = {**_COG_OPTIONS[kind], **({"OVERVIEWS": "NONE"} if _is_line(part) else {})}
             # One thread: each further one holds blocks of its own, and most of the time goes into overviews, which use one.
-            rasterio.shutil.copy(str(part), str(temporary), driver="COG", BLOCKSIZE=str(_BLOCK), BIGTIFF="IF_SAFER", **options)
+            rasterio.shutil.copy(str(part), str(temporary), driver="COG", BLOCKSIZE=str(block), BIGTIFF="IF_SAFER", **options)
             whole = _blocks_present(temporary) and (kind == "picture" or _checksum(temporary) == _checksum(part))
         except GDAL_ERRORS as error:
             raise output_error(out, error) from error
@@ -204,10 +207,13 @@ def _checksum(path: Path) -> int:
 
 
 def _block_windows(file: DatasetReader) -> Iterator[Window]:
-    """Windows of 512 x 512 pixels, row of blocks by row of blocks: a wide file with many bands never lies in memory."""
-    for top in range(0, file.height, _BLOCK):
-        for left in range(0, file.width, _BLOCK):
-            yield Window(left, top, min(_BLOCK, file.width - left), min(_BLOCK, file.height - top))
+    """Windows of 512 x 512 pixels, smaller where there are many bands, row of blocks by row of blocks: few pixels lie in memory."""
+    side = _BLOCK
+    while side > _LEAST_WINDOW and side**2 * file.count > _WINDOW_NUMBERS:
+        side //= 2
+    for top in range(0, file.height, side):
+        for left in range(0, file.width, side):
+            yield Window(left, top, min(side, file.width - left), min(side, file.height - top))
 
 
 def _blocks_present(path: Path) -> bool:

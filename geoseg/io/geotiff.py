@@ -44,7 +44,7 @@ def read_raster(
 
     A window of the file's own grid is read as it is stored, whatever `resampling` says; beyond the file's edge it is not valid.
     On any other grid each pixel is computed at its exact place, so pieces equal the whole bit for bit. Bands with the role
-    `quality` or the unit `class` take the nearest pixel; bands in `dB` are interpolated in linear power.
+    `quality` or the unit `class` take the nearest pixel; bands in `dB` are interpolated in linear power, encoded ones decoded.
 
     dtype: as stored on the file's own grid and where all bands take the nearest pixel; else float32, or float64 for 32-bit integers and
     wider. Values are 0 where not valid. Valid is right for nodata as a value or NaN, alpha, internal and sidecar masks;
@@ -94,11 +94,12 @@ def unreadable(path: str, geobox: GeoBox) -> NDArray[np.bool_]:
 def _describe(dataset: DatasetReader, bands: Sequence[int] | Mapping[int, Band]) -> dict[int, Band]:
     if wrong := [number for number in bands if not 1 <= number <= dataset.count]:
         raise BandError(f"no band {wrong[0]} in {dataset.name}; it has {dataset.count}, counted from 1")
-    if any(np.dtype(dataset.dtypes[number - 1]).kind == "c" for number in bands):
+    dtypes, descriptions = dataset.dtypes, dataset.descriptions
+    if any(np.dtype(dtypes[number - 1]).kind == "c" for number in bands):
         raise SceneError(f"{dataset.name} holds complex numbers (single-look radar); give intensity or amplitude instead")
     if isinstance(bands, Mapping):
         return dict(bands)
-    return {number: Band(dataset.descriptions[number - 1] or f"band {number}", f"band{number}") for number in bands}
+    return {number: Band(descriptions[number - 1] or f"band {number}", f"band{number}") for number in bands}
 
 
 def _read_window(
@@ -113,7 +114,7 @@ def _read_window(
     valid = np.zeros(values.shape, dtype=bool)
     (top, left), (bottom, right) = first, (first[0] + shape[0], first[1] + shape[1])
     rows, cols = (max(top, 0), min(bottom, dataset.height)), (max(left, 0), min(right, dataset.width))
-    if cols[0] >= cols[1]:
+    if rows[0] >= rows[1] or cols[0] >= cols[1]:
         return values, valid
 
     def read(numbers: Sequence[int], window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -169,10 +170,10 @@ def warp(
             continue
         source_values, source_valid = read((top, left), (bottom - top, right - left))
         for plane, (band, method) in enumerate(zip(bands, methods, strict=True)):
-            numbers, decibels = source_values[plane].astype(np.float64), band.unit == "dB" and method != "nearest"
-            numbers = _to_power(numbers, source_valid[plane], band) if decibels else numbers
+            numbers, curved = source_values[plane].astype(np.float64), _is_curved(band) and method != "nearest"
+            numbers = _to_summable(numbers, source_valid[plane], band) if curved else numbers
             got, known = _resample(places, numbers, source_valid[plane], method)
-            values[plane, rows, cols] = np.where(known, _to_decibels(got, known, band) if decibels else got, 0)
+            values[plane, rows, cols] = np.where(known, _to_stored(got, known, band) if curved else got, 0)
             valid[plane, rows, cols] = known
     return values, valid
 
@@ -238,15 +239,21 @@ def _resample(places: _Places, values: Floats, valid: NDArray[np.bool_], method:
     return got, sample(values, valid, row, col, "nearest")[1] & on_source
 
 
-def _to_power(stored: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
-    """Linear power of a band in decibels; 0 where not valid."""
-    return np.where(valid, 10 ** ((band.scale * np.where(valid, stored, 0) + band.offset) / 10), 0)
+def _is_curved(band: Band) -> bool:
+    """Whether the mean of stored numbers is not the stored number of the mean."""
+    return band.unit == "dB" or band.encoding != "linear"
 
 
-def _to_decibels(power: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
-    """The numbers that the band would store for this power."""
-    decibels: Floats = 10 * np.log10(np.where(valid, power, 1))
-    return (decibels - band.offset) / band.scale
+def _to_summable(stored: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
+    """Linear power of a band in decibels, physical values of an encoded one: what may be averaged; of no meaning where not valid."""
+    scaled: Floats = band.scale * np.where(valid, stored, 0) + band.offset
+    return np.where(valid, 10 ** (scaled / 10), 0) if band.unit == "dB" else scaled * np.abs(scaled)
+
+
+def _to_stored(values: Floats, valid: NDArray[np.bool_], band: Band) -> Floats:
+    """The numbers that the band would store for these."""
+    scaled: Floats = 10 * np.log10(np.where(valid, values, 1)) if band.unit == "dB" else np.sign(values) * np.sqrt(np.abs(values))
+    return (scaled - band.offset) / band.scale
 
 
 def _blocks(shape: tuple[int, int], wide: bool) -> Iterator[tuple[slice, slice]]:

@@ -36,10 +36,11 @@ def valid_pixels(
     not a mask by its values.
     """
     valid = np.ones(stored.shape, dtype=bool)
+    nodata, dtypes, flags = dataset.nodatavals, dataset.dtypes, dataset.mask_flag_enums  # each looks at all bands, and there may be many
     for plane, (number, band) in enumerate(bands.items()):
-        stated = dataset.nodatavals[number - 1]
-        _leave_out(valid[plane], stored[plane], band.nodata if stated is None else stated, np.dtype(dataset.dtypes[number - 1]))
-    masked = [number for number in bands if _has_mask(dataset, number)]
+        stated = nodata[number - 1]
+        _leave_out(valid[plane], stored[plane], band.nodata if stated is None else stated, np.dtype(dtypes[number - 1]))
+    masked = [number for number in bands if _is_mask(flags[number - 1])]
     if masked:  # one for all bands
         mask = dataset.read_masks(masked[0], window=window) > 0
         valid[[number in masked for number in bands]] &= mask
@@ -49,9 +50,8 @@ def valid_pixels(
     return valid
 
 
-def _has_mask(dataset: DatasetReader, number: int) -> bool:
-    """Whether a mask inside or beside the file tells where this band is data."""
-    flags = dataset.mask_flag_enums[number - 1]
+def _is_mask(flags: Collection[MaskFlags]) -> bool:
+    """Whether a mask inside or beside the file tells where a band with these flags is data."""
     return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 

@@ -120,6 +120,7 @@ def _metadata(package: ModelPackage, scene: Scene, stored: Sequence[Stored], pla
         "description": package.description,
         "author": package.attribution,
         "licence": package.licence,
+        "restriction": package.restriction,
         "geoseg_version": __version__,
         "geoseg_package": package.checksum,
         "geoseg_input": {"sensor": scene.sensor.name, "bands": [read.get(plane) for plane in range(planes)], "numbers": "as stored"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,7 +30,8 @@ class FinishedStrip:
 
     strip: Strip
     scores: dict[str, NDArray[np.float32]]
-    """Output name → (class or 1, row, col), and what `more_planes` names beside them; meaningless where not observed."""
+    """Output name → (class or 1, row, col), and what `more_planes` names beside them; meaningless where not observed. Rows and columns
+    are those of the strip, in steps."""
     reason: NDArray[np.uint8]
     """(row, col) of `Reason`; only what is OBSERVED gets a class."""
     picture: NDArray[np.uint8] | None
@@ -43,17 +44,27 @@ class FinishedStrip:
 
 
 def finished_strips(
-    plan: MapPlan, runtime: Runtime, area: Area, strips: Sequence[Strip] | None = None
+    plan: MapPlan,
+    runtime: Runtime,
+    area: Area,
+    strips: Sequence[Strip] | None = None,
+    *,
+    planes: Mapping[str, int] | None = None,
+    step: int = 1,
 ) -> Generator[FinishedStrip, None, None]:
     """These strips of the map (None: all) in their order; memory depends on the width of a panel and the tile, not on the height.
 
     A strip's pixels are the same to the bit whichever others are asked for: tiles that reach into it are computed again, and
-    what they add is summed in the same order.
+    what they add is summed in the same order. `planes` are those that the runtime gives by name (None: the outputs' and what is measured
+    beside them); `step` is how many pixels one of their places is wide and high.
     """
     wanted = plan.tiles.strips if strips is None else strips
+    if planes is None:
+        outputs = plan.package.outputs
+        planes = {output.name: output.planes for output in outputs} | more_planes(outputs, plan.measures)
     with files_kept_open(), ThreadPoolExecutor(plan.workers, "geoseg-network") as pool:
         for run in _runs(wanted):
-            yield from _finished_run(plan, runtime, area, run, pool)
+            yield from _finished_run(plan, runtime, area, run, pool, planes, step)
 
 
 def _runs(strips: Iterable[Strip]) -> Iterator[list[Strip]]:
@@ -76,13 +87,13 @@ class _Job:
 
 
 def _finished_run(
-    plan: MapPlan, runtime: Runtime, area: Area, run: Sequence[Strip], pool: ThreadPoolExecutor
+    plan: MapPlan, runtime: Runtime, area: Area, run: Sequence[Strip], pool: ThreadPoolExecutor, planes: Mapping[str, int], step: int
 ) -> Generator[FinishedStrip, None, None]:
     tiles, panel = plan.tiles, run[0].panel
     tile_rows = range(tiles.rows_reaching(run[0].tile_row).start, run[-1].tile_row + 1)
     wanted = {strip.tile_row: strip for strip in run}
-    planes = {output.name: output.planes for output in plan.package.outputs} | more_planes(plan.package.outputs, plan.measures)
-    blenders = {name: RowBlender(tiles, panel, count, first_tile_row=tile_rows.start) for name, count in planes.items()}
+    places, across = tiles.coarser(step), panel.coarser(step)
+    blenders = {name: RowBlender(places, across, count, first_tile_row=tile_rows.start) for name, count in planes.items()}
 
     def scores_of(job: _Job) -> dict[str, NDArray[np.float32]]:
         return runtime(job.images) if job.tile_cols else {}

@@ -21,6 +21,10 @@ class Panel:
     tile_cols: range
     """The columns of tiles that reach into them."""
 
+    def coarser(self, step: int) -> Panel:
+        """The same columns, counted in squares of `step` pixels."""
+        return Panel(slice(self.cols.start // step, -(-self.cols.stop // step)), self.tile_cols)
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -68,6 +72,13 @@ class TilePlan:
 
     def __len__(self) -> int:
         return len(self.row_origins) * len(self.col_origins)
+
+    def coarser(self, step: int) -> TilePlan:
+        """The same tiles over the same ground, counted in squares of `step` pixels; the network's stride is a multiple of it."""
+        if step == 1:
+            return self
+        rows, cols = (tuple(origin // step for origin in origins) for origins in (self.row_origins, self.col_origins))
+        return TilePlan((-(-self.shape[0] // step), -(-self.shape[1] // step)), self.tile // step, rows, cols, self.overlap // step)
 
     def row_weights(self, tile_row: int) -> NDArray[np.float32]:
         """(tile,) share of this row of tiles in each of its pixel rows; 0 beyond the edge."""

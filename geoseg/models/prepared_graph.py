@@ -187,6 +187,8 @@ def _physical(graph: _Graph, plane: _Node, band: Band, need: BandNeed) -> _Node:
     """Physical values; radar in linear power."""
     if band.scale != 1 or band.offset != 0:
         plane = (plane + band.offset / band.scale) * band.scale
+    if band.encoding == "signed_square":
+        plane = plane * graph.op("Abs", plane)
     if not need.is_radar or band.unit == "linear power":
         return plane
     return plane * plane if band.unit == "amplitude" else (plane * (1 / _NEPER)).exp()

@@ -58,5 +58,6 @@ def composite_facts(files: Sequence[RasterFile]) -> tuple[Product, list[str]] | 
         despeckled=tags.get(_DESPECKLED),
         scales=scales,
         because="file's own tags",
+        attribution=tags.get("ATTRIBUTION", ""),
     )
     return product, roles

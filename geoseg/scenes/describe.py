@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     pass
 
+from geoseg.preprocess.optical import physical_values
 from geoseg.scene import Layer, Scene, crs_name, thinned
 
 _DESCRIBED_PIXELS = 256 * 256
@@ -45,7 +46,7 @@ def _describe_layer(scene: Scene, layer: Layer) -> dict[str, Any]:
     sample = thinned(scene, [layer.band.role], _DESCRIBED_PIXELS)
     values = sample.values[sample.valid].astype(np.float64)
     a, b, _, d, e, *_ = scene.geobox([layer.band.role]).affine
-    scaled = values if layer.band.unit == "class" else values * layer.band.scale + layer.band.offset
+    scaled = values if layer.band.unit == "class" else physical_values(values, layer.band)
     percentiles = [float(value) for value in np.percentile(scaled, [0, 1, 50, 99, 100])] if values.size else None
     return {
         "role": layer.band.role,
@@ -57,6 +58,7 @@ def _describe_layer(scene: Scene, layer: Layer) -> dict[str, Any]:
         "dtype": str(sample.values.dtype),
         "scale": layer.band.scale,
         "offset": layer.band.offset,
+        "encoding": layer.band.encoding,
         "unit": layer.band.unit,
         "convention": layer.band.convention,
         "noise_removed": layer.band.noise_removed,

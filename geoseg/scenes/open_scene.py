@@ -118,7 +118,7 @@ def _open(source: Any, named: Sensor | None, bands: Sequence[str] | None, overri
         time=time,
         product_id=product.product_id,
         processing_baseline=product.baseline,
-        attribution=" ".join(chosen.attribution.format(year=time.year if time else "").split()),
+        attribution=product.attribution or " ".join(chosen.attribution.format(year=time.year if time else "").split()),
         warnings=(
             *_disagreements(named, product, files, clear),
             *doubts([(item.at, layer.band) for item, layer in zip(found, layers, strict=True)], chosen, product, override),

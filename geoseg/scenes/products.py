@@ -52,6 +52,8 @@ class Product:
     """Whether the provider's files hold their bands in the sensor's order, described or not."""
     because: str = ""
     """Where this was read, such as `product name`."""
+    attribution: str = ""
+    """What the files ask to be written beside results; empty where the sensor's table says it."""
 
 
 def find_product(given: str, paths: Sequence[str], texts: Mapping[str, bytes]) -> Product:

@@ -50,7 +50,7 @@ def settle(found: Found, sensor: Sensor, product: Product, hints: Hints, overrid
     if band.unit == "class":
         return band
     stated = _stated(found.at, band, product, hints.get((found.at.path, found.at.index), Hint()))
-    band = replace(band, scale=stated[0], offset=stated[1], unit=stated[2])
+    band = _decoded(replace(band, scale=stated[0], offset=stated[1], unit=stated[2]), found)
     if band.kind == "radar":
         band = _radar(band, found.at, product)
     if band.role in ("incidence_angle", "local_incidence_angle"):
@@ -60,6 +60,16 @@ def settle(found: Found, sensor: Sensor, product: Product, hints: Hints, overrid
     if band.kind == "radar" and band.nodata is None and band.unit in ("linear power", "amplitude"):
         band = replace(band, nodata=0.0)
     return band
+
+
+def _decoded(band: Band, found: Found) -> Band:
+    """The band without its encoding where the file states a scale of its own, or holds floating point, which nobody encodes."""
+    stated = (band.scale, band.offset) != (found.band.scale, found.band.offset)
+    if band.encoding == "linear" or not (stated or found.at.dtype.startswith("float")):
+        return band
+    if stated:
+        return replace(band, encoding="linear")
+    return replace(band, encoding="linear", scale=1.0, offset=0.0, nodata=found.at.nodata)
 
 
 def sentinel_2_offset(product: Product) -> float | None:
@@ -192,7 +202,8 @@ def _angle(band: Band, at: FileBand) -> Band:
 def _overridden(band: Band, override: Override) -> Band:
     """The user's words; a scale without an offset means no offset, and makes reflectance of optical numbers."""
     if override.scale is not None:
-        band = replace(band, scale=override.scale, offset=0.0, unit="reflectance" if band.kind == "optical" else band.unit)
+        unit = "reflectance" if band.kind == "optical" else band.unit
+        band = replace(band, scale=override.scale, offset=0.0, unit=unit, encoding="linear")
     if override.offset is not None:
         band = replace(band, offset=override.offset)
     if override.unit is not None:

@@ -52,6 +52,8 @@ def spellings(files: Sequence[RasterFile], hints: Hints) -> list[str]:
 
 def infer_sensor(tokens: Sequence[str], files: Sequence[RasterFile] = ()) -> tuple[Sensor, str]:
     """The sensor that these spellings belong to and why; `generic` where they are roles; BandError where several sensors fit."""
+    if any({band.name for band in SENSORS["alphaearth"].bands} <= {band.description for band in file.bands} for file in files):
+        return SENSORS["alphaearth"], "its axes A00 to A63"
     told = " ".join([file.stem for file in files] + [band.description for file in files for band in file.bands])
     levels = {match.lower() for match in re.findall(r"(?i)(?<![a-z0-9])(?:MSI)?(L1C|L2A)(?![a-z0-9])", told)}
     names = {re.sub(r"^B0*(\d)", r"B\1", token.upper()) for token in tokens}

@@ -170,7 +170,9 @@ def _common_band(role: str, scenes: Sequence[Scene]) -> Band:
         unit = "dB" if any(band.unit == "dB" for _, band in found) else "linear power"
     noise_removed = first.noise_removed if len({band.noise_removed for _, band in found}) == 1 else None
     despeckled = next((band.despeckled for _, band in found if band.despeckled), None)
-    return replace(first, scale=1.0, offset=0.0, nodata=None, unit=unit, noise_removed=noise_removed, despeckled=despeckled)
+    return replace(
+        first, scale=1.0, offset=0.0, nodata=None, encoding="linear", unit=unit, noise_removed=noise_removed, despeckled=despeckled
+    )
 
 
 def _meaning(band: Band) -> str:
