@@ -16,7 +16,24 @@ from geoseg.backbones import FAMILIES
 from geoseg.backbones.contract import Backbone, build_backbone
 from geoseg.errors import PackageError
 
-SMALL = {"vit": {"size": "tiny", "patch": 8, "depth": 5}}
+SMALL = {
+    "clay": {"size": "tiny", "depth": 5},
+    "croma": {"size": "tiny", "depth": 5},
+    "dinov2_vit": {"size": "small", "depth": 4, "grid": 4},
+    "dinov3": {"size": "small", "depth": 4},
+    "dofa": {"size": "tiny", "depth": 5},
+    "galileo": {"size": "nano", "patch": 4},
+    "hivit": {"depth": 2},
+    "olmoearth": {"size": "nano"},
+    "panopticon": {"depth": 2},
+    "presto": {},
+    "prithvi": {"size": "tiny", "depth": 5},
+    "satmae": {"size": "small", "depth": 5},
+    "scale_mae": {"size": "tiny", "depth": 5},
+    "terramind": {"size": "tiny", "depth": 5},
+    "timm_features": {"model": "test_resnet"},
+    "vit": {"size": "tiny", "patch": 8, "depth": 5},
+}
 """Family → options that make it small."""
 ROLES = ("red", "nir")
 

@@ -82,6 +82,8 @@ def test_the_number_of_hidden_patches_is_the_same_throughout() -> None:
         masking = region_masking(guide, ALL, ratio=0.7, patch=PATCH, generator=seeded(step))
         counts.add((int(masking.masked.sum()), masking.visible.shape[1]))
     assert counts == {(44, 20)}
+    reached = [torch.bincount(one[0, ::8, ::8].flatten()).cumsum(dim=0) for one in (regions, pieces)]
+    assert [int(sizes[sizes >= 44][0]) for sizes in reached] == [48, 44], "were no region ever cut, the number would hang on their sizes"
 
 
 def test_patches_without_data_are_never_hidden_to_be_guessed() -> None:
@@ -168,6 +170,10 @@ def test_the_loss_on_visible_patches_is_exactly_nothing() -> None:
     for grad in grads:
         assert grad[~masking.masked].eq(0).all()
         assert grad[masking.masked].ne(0).any(dim=-1).all()
+    guess = model(image, masking, has_data=has_data)
+    everywhere = cascade_losses(guess, image, classes, pieces, valid, has_data, PATCH).total
+    seen = torch.autograd.grad(everywhere, guess.values)[0][~masking.masked & has_data]
+    assert seen.ne(0).any(dim=-1).all(), "scored everywhere, what is seen would count"
 
 
 def test_losses_are_those_of_their_definition() -> None:

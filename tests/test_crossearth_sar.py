@@ -13,7 +13,8 @@ pytest.importorskip("timm")
 
 import torch
 
-from geoseg.backbones.crossearth_sar import BALANCE, CrossEarthSar, FeedForward, Routing, stretch_positions
+from geoseg.backbones.crossearth_sar import BALANCE, CrossEarthSar, FeedForward, Routing
+from geoseg.backbones.kernels import stretch_positions
 from geoseg.backbones.physics import describe, scaled
 from geoseg.errors import PackageError
 from geoseg.preprocess.sar_descriptors import describe_sar
@@ -47,6 +48,8 @@ def test_looks_depend_on_the_unit_and_roughness_falls_with_looks() -> None:
     assert roughness == sorted(roughness, reverse=True)
     assert roughness[0] == pytest.approx(7.6e-4, rel=0.05)
     assert roughness[-1] == pytest.approx(6e-5, rel=0.1)
+    blocks = speckle(1).reshape(32, 16, 32, 16).mean(axis=(1, 3))
+    assert blocks.var() > 5 * roughness[0], "without the logarithm it is another number"
 
 
 def test_pixels_without_data_have_no_say() -> None:
@@ -145,6 +148,10 @@ def test_the_numbers_of_parameters_are_the_published_ones(size: str, total: floa
         network = CrossEarthSar(3, size=size)
     assert sum(parameter.numel() for parameter in network.parameters()) == pytest.approx(total, rel=1e-3)
     assert network.active_parameters() == pytest.approx(active, rel=1e-3)
+    with torch.device("meta"):
+        other = CrossEarthSar(3, size=size, experts=5)
+    assert sum(parameter.numel() for parameter in other.parameters()) < 0.9 * total, "with five experts it is another network"
+    assert other.active_parameters() == pytest.approx(active, rel=1e-3), "of which a token meets as much"
 
 
 def test_the_balance_is_least_where_all_experts_have_as_much() -> None:
@@ -153,6 +160,8 @@ def test_the_balance_is_least_where_all_experts_have_as_much() -> None:
     assert BALANCE * even.balance() == pytest.approx(0.005)
     one = Routing(torch.nn.functional.one_hot(torch.zeros(2, 30, dtype=torch.long), 6).float(), torch.zeros(2, 30, 1, dtype=torch.long))
     assert BALANCE * one.balance() == pytest.approx(0.03)
+    some = Routing(torch.tensor([0.5, 0.1, 0.1, 0.1, 0.1, 0.1]).expand(2, 30, -1), torch.where(tokens < 30, 0, tokens % 6)[..., None])
+    assert 0.006 < BALANCE * some.balance() < 0.029, "and between the two for what lies between them"
 
 
 def test_descriptors_alone_change_the_choice() -> None:
@@ -176,16 +185,51 @@ def test_tokens_in_another_order_come_out_in_that_order() -> None:
     with torch.inference_mode():
         scales = scaled(DESCRIPTORS)
         torch.testing.assert_close(experts(tokens[:, order], scales), experts(tokens, scales)[:, order])
+        assert not torch.allclose(experts(tokens[:, order], scales), experts(tokens, scales))
+        network, turned = small(), IMAGE.flip(2)
+        network.pos_embed.data *= 50
+        assert not torch.allclose(network(turned, DESCRIPTORS), network(IMAGE, DESCRIPTORS).flip(1), atol=1e-3), "places tell them apart"
 
 
 @pytest.mark.parametrize(("count", "top"), [(2, 1), (6, 1), (6, 3)])
-def test_only_the_chosen_experts_are_computed(count: int, top: int) -> None:
+def test_only_the_chosen_experts_are_computed(count: int, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network, seen = small(experts=count, top=top), []
     for expert in network.blocks[0].mlp.experts:
         expert.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
     with torch.inference_mode():
         network(IMAGE, DESCRIPTORS)
     assert sum(seen) == 2 * 17 * top, "whatever the number of experts"
+    seen.clear()
+    tokens, scales = torch.randn(2, 17, 192), scaled(DESCRIPTORS)
+    with torch.inference_mode():
+        few = network.blocks[0].mlp(tokens, scales)
+        assert sum(seen) == 2 * 17 * top
+        seen.clear()
+        monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+        torch.testing.assert_close(network.blocks[0].mlp(tokens, scales), few)
+    assert seen == [2] * count, "a graph for other runtimes computes all tokens of both images with every expert, for the same answer"
+
+
+def test_what_experts_see_is_told_by_descriptor() -> None:
+    network, count = small(depth=1), 12
+    looks = torch.linspace(1, 40, count)
+    described = torch.stack([torch.full((count,), 3.0), looks, torch.full((count,), 1e-3)], dim=1)
+    image = IMAGE[:1].expand(count, -1, -1, -1)
+    router = network.blocks[0].mlp.router
+    with torch.inference_mode():
+        router.weight[:, -3:] = 0
+        router.weight[2, -2] = 30  # the third expert likes smooth images
+        network(image, described)
+        told = network.utilisation()
+        assert len(told) == 3 * 4
+        assert told["equivalent number of looks and expert_2"] > 0.6
+        assert told["equivalent number of looks and expert_0"] < 0
+        assert told["local roughness and expert_2"] == 0, "what is the same in all images goes with nothing"
+        router.weight[2, -2] = 0
+        network(image, described)
+        assert set(network.utilisation().values()) == {0.0}, "a router that does not look at them"
+        network(image[:2], described[:2])
+        assert network.utilisation() == {}, "two images always go together"
 
 
 def test_it_learns_in_short_numbers() -> None:

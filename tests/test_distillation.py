@@ -62,6 +62,9 @@ def test_a_student_of_dinov2_is_an_encoder_to_start_from_and_to_freeze(ground: P
     )
     before, after = load(made.weights), load(package.weights)
     assert all(torch.equal(after[f"network.encoder.{name}"], tensor) for name, tensor in before.items()), "the task changes no bit of it"
+    loose = Supervised(**{**kept, **start, "freeze": False})
+    after = load(supervised.run(loose, [scene_of(ground)], [ground / "labels.tif"], ground / "loose", accelerator="cpu").weights)
+    assert not any(torch.equal(after[f"network.encoder.{name}"], tensor) for name, tensor in before.items()), "left free all of it learns"
 
 
 def test_the_loss_falls_and_the_same_seed_is_the_same_student(ground: Path, dinov2: Path) -> None:
@@ -100,6 +103,29 @@ def test_the_teacher_learns_nothing_and_is_in_no_checkpoint(dinov2: Path) -> Non
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert module.student.embed.weight.grad.abs().max() > 0
     assert module.heads.token.proj_q.weight.grad.abs().max() == 0
+
+
+def test_what_the_teacher_said_before_is_as_good_as_asking_it(dinov2: Path) -> None:
+    module, image, sizes = module_of(dinov2), torch.randn(2, 2, 32, 32), torch.tensor([10.0, 10.0])
+    has_data, told = torch.ones(2, 16, dtype=torch.bool), module.ask(image, sizes)
+    losses = [
+        module.compare(image, sizes, has_data, torch.Generator().manual_seed(0), answer).total.item()
+        for answer in (None, told, told.flip(0))
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_without_queries_each_token_is_compared_at_its_place(dinov2: Path) -> None:
+    queries = module_of(dinov2)
+    plain = Distillation(["red", "nir"], queries.settings.model_copy(update={"queries": False}))
+    student, teacher = torch.randn(1, 17, 192), torch.randn(1, 17, 192)
+    assert torch.equal(plain.heads.feature(student, teacher), plain.heads.feature(student, teacher.flip(1)))
+    asked = [queries.heads.feature(student, one) for one in (teacher, 2 * teacher)]
+    assert not torch.allclose(*asked, atol=1e-3), "what is asked has a say in what is answered"
+    image, sizes, has_data = torch.randn(2, 2, 32, 32), torch.tensor([10.0, 10.0]), torch.ones(2, 16, dtype=torch.bool)
+    plain.compare(image, sizes, has_data, torch.Generator().manual_seed(0)).total.backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in plain.heads.parameters()), "no layer of it is idle"
+    assert plain.student.embed.weight.grad.abs().max() > 0
 
 
 def test_patches_without_data_say_nothing(dinov2: Path) -> None:

@@ -30,11 +30,15 @@ MODULES = {
 }
 
 TORCH_PARTS = ("geoseg.recipes.", "geoseg.backbones.")
-WITHOUT_TORCH = {f"geoseg.recipes.{name}" for name in ("_common_settings", "_ground", "_results", "_settings", "pixel_forest")}
+WITHOUT_TORCH = {"geoseg.backbones", "geoseg.backbones.published", "geoseg.backbones.published_libraries"} | {
+    f"geoseg.recipes.{name}" for name in ("_common_settings", "_ground", "_results", "_settings", "pixel_forest")
+}
 TORCH_MODULES = {
     "geoseg.models.detail",
+    "geoseg.models.encoder_network",
     "geoseg.models.reach",
     "geoseg.models.segmenter",
+    "geoseg.models.set_loss",
     "geoseg.models.losses",
     "geoseg.models.region_losses",
     "geoseg.models.stems",

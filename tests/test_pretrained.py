@@ -21,6 +21,7 @@ import rasterio
 import torch
 from safetensors.torch import load
 
+from geoseg.backbones.kernels import place_kernels
 from geoseg.backbones.vit_segmenter import VitSegmenter
 from geoseg.errors import PackageError
 from geoseg.models.encoders import Encoder
@@ -28,7 +29,7 @@ from geoseg.models.export import check_parity, export_onnx
 from geoseg.models.package import ModelPackage
 from geoseg.models.segmenter import ScoredNetwork, Segmenter, build_network
 from geoseg.recipes import masked_pretraining
-from geoseg.recipes._pretrained import load_pretrained, place_kernels, with_its_statistics
+from geoseg.recipes._pretrained import load_pretrained, with_its_statistics
 from geoseg.recipes._settings import Settings
 from geoseg.recipes.modules import SupervisedSegmentation
 from geoseg.recipes.supervised import run

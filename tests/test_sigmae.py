@@ -152,10 +152,12 @@ def test_indices_are_their_closed_form_and_numbers_where_all_bands_are_dark() ->
     image[:, :2] = 0
     green, red, nir, swir = image.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        expected = [np.nan_to_num(one - other) / (one + other) for one, other in ((nir, red), (green, nir), (swir, nir))]
+        divided = np.array([(one - other) / (one + other) for one, other in ((nir, red), (green, nir), (swir, nir))])
     found = index_planes(raster_of(image))[0].numpy()
-    np.testing.assert_allclose(found, np.nan_to_num(expected), atol=1e-6)
+    np.testing.assert_allclose(found, np.nan_to_num(divided), rtol=0, atol=1e-6)
+    assert np.isnan(divided[:, :2]).all(), "of the plain quotient nothing is left where all is dark"
     assert np.isfinite(found).all()
+    assert np.abs(found[1] - (green - red)[np.newaxis] / np.maximum(green + red, 1e-9)).max() > 0.1, "NDWI is of near infrared"
     assert torch.isfinite(scene_saliency(raster_of(image))).all()
 
 

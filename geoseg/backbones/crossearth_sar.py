@@ -12,7 +12,6 @@ With probabilities errors teach the router, and the network does not begin as th
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from geoseg.backbones.kernels import stretch_positions
 from geoseg.backbones.physics import NAMES, scaled
 from geoseg.errors import PackageError, require
 
@@ -28,6 +28,8 @@ BALANCE = 0.005
 """Weight of the balance of experts in the loss, as published."""
 _GRID = 37
 """Patches along an edge of DINOv2's positions: images of 518 pixels in patches of 14."""
+_ROUNDING = 1e-6
+"""Spread of shares and descriptors (0…1) that is none."""
 _SCALE = 1e-5
 """At which each branch of a block begins (LayerScale)."""
 
@@ -229,6 +231,7 @@ class CrossEarthSar(nn.Module):
             return {}
         shares = torch.stack([routing.shares() for routing in self.routings()]).mean(dim=0).T.detach()  # (expert, image)
         seen = torch.cat([scaled(self.described).T, shares])  # (descriptor and expert, image)
+        seen = seen * (seen.std(dim=1, keepdim=True) > _ROUNDING)  # what is the same in all images goes with nothing
         together = torch.corrcoef(seen).nan_to_num()[: len(NAMES), len(NAMES) :]
         return {
             f"{name} and expert_{number}": float(together[row, number]) for row, name in enumerate(NAMES) for number in range(self.experts)
@@ -238,17 +241,6 @@ class CrossEarthSar(nn.Module):
         """Numbers that one token meets: all but the experts that are not chosen."""
         expert = sum(parameter.numel() for parameter in self.routers()[0].experts[0].parameters())
         return sum(parameter.numel() for parameter in self.parameters()) - self.depth * (self.experts - self.top) * expert
-
-
-def stretch_positions(positions: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """(1, 1 + rows * cols, width) from positions of a square grid, bicubic; the class token's stays as it is."""
-    own, places = positions[:, :1], positions[:, 1:]
-    edge = math.isqrt(places.shape[1])
-    if not torch.onnx.is_in_onnx_export() and grid == (edge, edge):
-        return positions
-    planes = places.transpose(1, 2).reshape(1, -1, edge, edge)
-    stretched = functional.interpolate(planes, size=grid, mode="bicubic", align_corners=False)
-    return torch.cat([own, stretched.flatten(2).transpose(1, 2)], dim=1)
 
 
 def clone_experts(experts: SparseExperts) -> None:

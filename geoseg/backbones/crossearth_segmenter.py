@@ -4,8 +4,8 @@ The network receives decibels, brought to mean 0 and spread 1; it knows both (`t
 linear power again and describes its speckle. A pixel that is 0 in all channels is one without data, since `prepare` leaves those at 0. The
 descriptors are those of a whole tile: a map depends on where tiles lie a little more than with other networks, which is the method's own.
 
-The published system has Mask2Former as its decoder; this one has the pyramid of `vit_segmenter.py`, which learns from few labels on a
-laptop.
+The published system has Mask2Former as its decoder, here `decoder: query`; the usual one is the pyramid of `vit_segmenter.py`, which learns
+from few labels on a laptop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import nn
 
 from geoseg.backbones.crossearth_sar import CrossEarthSar, Gate
 from geoseg.backbones.physics import describe
-from geoseg.backbones.vit_segmenter import PyramidDecoder
+from geoseg.backbones.query_decoder import LAYERS, QUERIES
+from geoseg.backbones.vit_segmenter import Decoder, make_decoder
 from geoseg.errors import PackageError
 
 _USUAL = (-12.0, 5.0)
@@ -39,13 +40,17 @@ class CrossEarthSegmenter(nn.Module):
         experts: int = 6,
         top: int = 1,
         gate: Gate = "normalised",
-        features: int = 96,
+        decoder: Decoder = "pyramid",
+        features: int | None = None,
+        queries: int = QUERIES,
+        layers: int = LAYERS,
     ) -> None:
-        """Options of `CrossEarthSar` and `PyramidDecoder`; `patch` is a power of two, and CrossEarth, too, stretches DINOv2's 14 to 16."""
+        """Options of `CrossEarthSar` and `make_decoder`; `patch` is a power of two, and CrossEarth, too, stretches DINOv2's 14 to 16."""
         super().__init__()
         self.stride = patch
         self.encoder = CrossEarthSar(in_channels, size=size, patch=patch, depth=depth, experts=experts, top=top, gate=gate)
-        self.decoder = PyramidDecoder(self.encoder.width, self.encoder.depth, patch, planes, features=features)
+        width, deep = self.encoder.width, self.encoder.depth
+        self.decoder = make_decoder(decoder, width, deep, patch, planes, features=features, queries=queries, layers=layers)
         self.register_buffer("decibels", torch.tensor(_USUAL))
         self.decibels: torch.Tensor
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
-from geoseg.backbones.crossearth_sar import CrossEarthSar, stretch_positions
+from geoseg.backbones.crossearth_sar import CrossEarthSar
+from geoseg.backbones.kernels import stretch_positions
 from geoseg.backbones.key_report import KeyReport, load_matching
 from geoseg.errors import PackageError
 
@@ -23,6 +24,7 @@ _HUGGING_FACE = (
     (r"^embeddings\.cls_token$", "cls_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.mask_token$", "mask_token"),
+    (r"^embeddings\.register_tokens$", "register_tokens"),
     (r"^layernorm\.", "norm."),
     (r"^encoder\.layer\.", "blocks."),
     (r"\.attention\.output\.dense\.", ".attn.proj."),

@@ -8,19 +8,21 @@ at Sentinel-2's pixel size the positions are those of MAE. As in ScaleMAE the pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from geoseg.backbones.kernels import place_kernels
 from geoseg.errors import PackageError, require
 
 REFERENCE_M = 10.0
 """Pixel size in metres at which neighbouring patches are 1 apart."""
 _LEVELS = 4
 """Depths from which decoders take tokens, as in SETR and DPT."""
+_KERNELS = "embed.weight"
 _SLOWEST = 10_000.0
 """Wavelength over that of the fastest sine (Vaswani et al., 2017)."""
 
@@ -127,6 +129,11 @@ class VitBackbone(VisionTransformer):
 def build(roles: Sequence[str], **options: Any) -> VitBackbone:
     """The backbone for bands of these roles; `options` are those of `VitBackbone`."""
     return VitBackbone(len(roles), **options)
+
+
+def place(state: Mapping[str, torch.Tensor], have: Sequence[str], wanted: Sequence[str], **options: Any) -> dict[str, torch.Tensor]:
+    """The state of a backbone for bands `have`, for bands `wanted`: kernels by role."""
+    return {**state, _KERNELS: place_kernels(state[_KERNELS], have, wanted)}
 
 
 def quarters(depth: int) -> list[int]:

@@ -8,22 +8,27 @@ learned anew than the transformer holds.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from geoseg.backbones.query_decoder import FEATURES, LAYERS, QUERIES, TokenQueries
 from geoseg.backbones.vit import REFERENCE_M, VisionTransformer, quarters
 from geoseg.errors import PackageError
 
+Decoder = Literal["pyramid", "query"]
 _LEAST = 16
 """Features of a pixel, at least."""
+_FEATURES = 96
+"""Width of the pyramid where it is coarsest."""
 
 
 class PyramidDecoder(nn.Module):
     """Logits of `planes` in all from tokens of several depths of a transformer."""
 
-    def __init__(self, width: int, depth: int, patch: int, planes: int, *, features: int = 96) -> None:
+    def __init__(self, width: int, depth: int, patch: int, planes: int, *, features: int = _FEATURES) -> None:
         """`width` and `depth` are the transformer's, `patch` a power of two, `features` the width where the image is coarsest.
 
         PackageError for what cannot be built.
@@ -50,6 +55,28 @@ class PyramidDecoder(nn.Module):
         return planes
 
 
+def make_decoder(
+    kind: Decoder,
+    width: int,
+    depth: int,
+    patch: int,
+    planes: int,
+    *,
+    features: int | None = None,
+    queries: int = QUERIES,
+    layers: int = LAYERS,
+) -> PyramidDecoder | TokenQueries:
+    """The decoder behind a transformer of this width, depth and patch: `pyramid`, or `query` as Mask2Former has it.
+
+    `features` is None for each one's own width; `queries` and `layers` are for the second. PackageError for what cannot be built.
+    """
+    if kind not in ("pyramid", "query"):
+        raise PackageError(f"there is no decoder {kind!r}; known are pyramid, query")
+    if kind == "query":
+        return TokenQueries(width, depth, patch, planes, features=features or FEATURES, queries=queries, layers=layers)
+    return PyramidDecoder(width, depth, patch, planes, features=features or _FEATURES)
+
+
 class VitSegmenter(nn.Module):
     """Logits of `planes` in all for an image (batch, channel, row, col); rows and columns are multiples of `stride`."""
 
@@ -62,15 +89,19 @@ class VitSegmenter(nn.Module):
         patch: int = 8,
         depth: int | None = None,
         pixel_size_m: float = REFERENCE_M,
-        features: int = 96,
+        decoder: Decoder = "pyramid",
+        features: int | None = None,
+        queries: int = QUERIES,
+        layers: int = LAYERS,
     ) -> None:
-        """`size`, `patch` (a power of two) and `depth` are the transformer's, `pixel_size_m` that of all images that it will see,
-        `features` the decoder's width where it is coarsest. PackageError for what cannot be built.
+        """`size`, `patch` (a power of two) and `depth` are the transformer's, `pixel_size_m` that of all images that it will see, the
+        rest is `make_decoder`'s. PackageError for what cannot be built.
         """
         super().__init__()
         self.stride, self.pixel_size_m = patch, pixel_size_m
         self.encoder = VisionTransformer(in_channels, size=size, patch=patch, depth=depth)
-        self.decoder = PyramidDecoder(self.encoder.width, self.encoder.depth, patch, planes, features=features)
+        width, depth = self.encoder.width, self.encoder.depth
+        self.decoder = make_decoder(decoder, width, depth, patch, planes, features=features, queries=queries, layers=layers)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(batch, plane, row, col)."""

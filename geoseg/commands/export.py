@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click import get_current_context
 
 from geoseg.commands._words import SCENE_WORDS, check_series, open_as_series, open_source, scene_options
+
+if TYPE_CHECKING:
+    from geoseg.models.package import ModelPackage
 
 
 @click.command(epilog="Example: `geoseg export my_model --to deepness --scenes scene.tif -o net.onnx`")
@@ -57,15 +60,15 @@ def export(package: str, more: tuple[str, ...], int8: bool, out: Path, scenes: t
         found = [open_source(source, opening) for source in sources]
     made = export_int8(opened, found, out, tiles=given["tiles"], anyway=given["anyway"])
     if as_json:
-        click.echo(
-            json.dumps({"event": "result", "files": {"package": str(made.package.path)}, "summary": {"parity": made.parity.facts()}})
-        )
+        summary = {"parity": made.parity.facts(), **_terms(opened)}
+        click.echo(json.dumps({"event": "result", "files": {"package": str(made.package.path)}, "summary": summary}))
         return
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
     size = len(made.package.read(INT8_ONNX)) / 1e6
     click.echo(f"{made.package.path}: the package with {INT8_ONNX} ({size:.1f} MB)")
     click.echo(f"against fp32: {made.parity.figures()}; {made.parity.speed_ratio:.2f} times as fast here")
+    click.echo(_said(opened))
 
 
 def _export_graph(package: str, sources: list[str], out: Path, to: Any, opening: dict[str, Any], *, int8: bool, as_json: bool) -> None:
@@ -81,12 +84,13 @@ def _export_graph(package: str, sources: list[str], out: Path, to: Any, opening:
             f"--to {to} needs one scene whose bands the file will get, and {len(sources)} were given; say --scenes SCENE",
             get_current_context(),
         )
-    made = export_graph(ModelPackage.open(package), open_source(sources[0], opening), out, to=to)
+    source = ModelPackage.open(package)
+    made = export_graph(source, open_source(sources[0], opening), out, to=to)
     facts = made.parity
     if as_json:
         parity = {"tiles": facts.tiles, "agreement": facts.agreement, "largest_difference": facts.largest_difference}
         files = {path.suffix.removeprefix("."): str(path) for path in made.files}
-        click.echo(json.dumps({"event": "result", "files": files, "summary": {"bands": made.bands, "parity": parity}}))
+        click.echo(json.dumps({"event": "result", "files": files, "summary": {"bands": made.bands, "parity": parity, **_terms(source)}}))
         return
     for warning in made.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -95,3 +99,13 @@ def _export_graph(package: str, sources: list[str], out: Path, to: Any, opening:
         f"against the package: the same class on {100 * facts.agreement:.3f} % of {facts.pixels:,} pixels, scores differ by at most "
         f"{facts.largest_difference:.1g}"
     )
+    click.echo(_said(source))
+
+
+def _terms(package: ModelPackage) -> dict[str, str]:
+    """What whoever gets the file has to know."""
+    return {"licence": package.licence, "restriction": package.restriction}
+
+
+def _said(package: ModelPackage) -> str:
+    return f"licence {package.licence}" + (f": {package.restriction}" if package.restriction else "")

@@ -12,6 +12,7 @@ def model_card(description: ModelDescription) -> str:
     finest, coarsest = description.pixel_size_range_m
     facts = [
         ("licence of the weights", description.licence),
+        *([("restriction", description.restriction)] if description.restriction else []),
         ("validated on", ", ".join(description.sensors) or "no sensor: see the figures"),
         ("pixel size", f"{description.pixel_size_m:g} m on the ground; used from {finest:g} to {coarsest:g} m"),
         ("tile, overlap, stride", f"{description.tile}, {description.overlap}, {description.stride} pixels"),

@@ -99,6 +99,8 @@ class ModelDescription(BaseModel):
     """What it maps, from what, and what it is not good for."""
     licence: str
     """SPDX identifier of the weights' licence, such as `CC-BY-4.0`."""
+    restriction: str = ""
+    """What that licence, or that of weights which this model began with, forbids, in one line; empty where nothing is known."""
     preparation: Preparation
     """The bands by role in order, and how they become the network's input."""
     outputs: tuple[Output, ...]

@@ -38,6 +38,8 @@ class EncoderDescription(BaseModel):
     """What it has learned from."""
     licence: str
     """SPDX identifier of the weights' licence."""
+    restriction: str = ""
+    """What that licence forbids, in one line; empty where it asks for no more than to be named."""
     preparation: Preparation
     """The bands by role in the order of the network's channels, and the statistics with which they are normalised."""
     architecture: dict[str, JsonValue]
@@ -101,6 +103,14 @@ class Encoder(EncoderDescription):
             raise PackageError(f"{self.path} has no {name}; it has {', '.join(sorted(self.checksums))}")
         with open_files(self.path) as files:
             return files.read(name)
+
+
+def is_encoder(path: str | Path) -> bool:
+    """Whether an encoder lies there, a folder or .zip; one that is damaged counts."""
+    path = Path(path)
+    if path.is_dir():
+        return (path / DESCRIPTION).exists()
+    return zipfile.is_zipfile(path) and DESCRIPTION in zipfile.ZipFile(path).namelist()
 
 
 def write_encoder(

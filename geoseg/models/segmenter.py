@@ -5,6 +5,9 @@
     {"family": "autoice.UNet", "in_channels": 3, "outputs": {"concentration": 11, "stage": 6, "floe": 7}, "skips": false}
     {"family": "vit.Pyramid", "size": "tiny", "patch": 8, "pixel_size_m": 10, "in_channels": 6, "classes": 4}
     {"family": "crossearth_sar.Pyramid", "size": "small", "experts": 6, "in_channels": 2, "classes": 4}
+    {"family": "crossearth_sar.Pyramid", "size": "large", "decoder": "query", "in_channels": 2, "classes": 4}
+    {"family": "encoder.Segmenter", "backbone": {"family": "timm_features", "model": "resnet18"}, "roles": ["red", "nir"], "in_channels": 2,
+     "classes": 4, "decoder": "pyramid"}
 
 `smp.` families are those of segmentation-models-pytorch, with `detail` features of each pixel beside them (`detail.py`); what else
 stands in the description (`decoder_channels`, `encoder_depth` …) goes to that network as it is. A description never makes anything be
@@ -23,10 +26,13 @@ from torch import nn
 
 from geoseg.backbones.autoice_unet import AutoIceUNet
 from geoseg.backbones.crossearth_segmenter import CrossEarthSegmenter
+from geoseg.backbones.encoder_segmenter import EncoderSegmenter
+from geoseg.backbones.query_decoder import QueryDecoder
 from geoseg.backbones.vit_segmenter import VitSegmenter
 from geoseg.errors import PackageError, require
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.detail import detail_branch
+from geoseg.models.set_loss import set_loss
 
 Scores = dict[str, torch.Tensor]
 """Output name → (batch, class or 1, row, col)."""
@@ -38,7 +44,11 @@ VIT = "vit.Pyramid"
 """A transformer with a light decoder; what `masked_pretraining` makes is for it."""
 CROSSEARTH_SAR = "crossearth_sar.Pyramid"
 """The same decoder behind a transformer for radar whose experts are chosen by physics."""
-TRANSFORMERS: dict[str, type[nn.Module]] = {VIT: VitSegmenter, CROSSEARTH_SAR: CrossEarthSegmenter}
+ENCODER = "encoder.Segmenter"
+"""Any backbone of `geoseg.backbones`, as `geoseg models fetch` makes them of published networks, with a decoder."""
+TRANSFORMERS: dict[str, type[nn.Module]] = {VIT: VitSegmenter, CROSSEARTH_SAR: CrossEarthSegmenter, ENCODER: EncoderSegmenter}
+QUERY = "query"
+"""The `decoder` that is Mask2Former's."""
 _NOT_OFFERED = ("in_channels", "planes", "encoder_name", "encoder_weights", "self", "kwargs")
 
 
@@ -72,7 +82,17 @@ class Segmenter(nn.Module):
     @property
     def chooses(self) -> bool:
         """Whether the network chooses among ways to go, so that rounding may now and then send it another way."""
-        return bool(getattr(self.network, "chooses", False))
+        return bool(getattr(self.network, "chooses", False)) or self.queries is not None
+
+    @property
+    def queries(self) -> QueryDecoder | None:
+        """The decoder where it is one of queries, whose loss is its own; None for one that scores pixels."""
+        return next((part for part in self.network.modules() if isinstance(part, QueryDecoder)), None)
+
+    def own_loss(self, labels: torch.Tensor) -> torch.Tensor | None:
+        """The loss of the last pass in training against labels (batch, row, col); None where a loss of pixels is meant."""
+        queries = self.queries
+        return None if queries is None or queries.said is None else set_loss(queries.said, labels)
 
     def extra_loss(self) -> torch.Tensor | None:
         """What the network itself adds to the loss of the last pass; None where it adds nothing."""
@@ -131,6 +151,8 @@ def build_network(architecture: Mapping[str, Any], *, encoder_weights: str | Non
         _check_options(AutoIceUNet, family, options)
         return Segmenter(AutoIceUNet(int(architecture["in_channels"]), sum(outputs.values()), **options), outputs)
     width, channels = int(architecture.get("detail", 0)), int(architecture["in_channels"])
+    if options.get("decoder") == QUERY and (width or list(outputs) != [DEFAULT_OUTPUT]):
+        raise PackageError("a decoder of queries says which classes there are: it takes no detail, and no outputs but classes")
     if family in TRANSFORMERS:
         _check_options(TRANSFORMERS[family], family, options)
         try:

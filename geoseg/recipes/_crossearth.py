@@ -9,8 +9,9 @@ import torch
 
 from geoseg.backbones.crossearth_segmenter import CrossEarthSegmenter
 from geoseg.backbones.dinov2 import load_dinov2
-from geoseg.errors import InputError, PackageError, require
+from geoseg.errors import InputError
 from geoseg.models.segmenter import Segmenter
+from geoseg.models.states import read_state
 from geoseg.preprocess.prepare import Preparation
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def start_from_dinov2(network: Segmenter, weights: str) -> str:
     """
     inner = network.network
     assert isinstance(inner, CrossEarthSegmenter), "only its family asks for this"
-    report = load_dinov2(inner.encoder, read_tensors(Path(weights)), weights)
+    report = load_dinov2(inner.encoder, read_state(Path(weights)), weights)
     return f"Starts from {weights}, each expert from its block's feed-forward: {report.told()}."
 
 
@@ -49,21 +50,3 @@ def log_experts(network: Segmenter) -> dict[str, float]:
     shares = torch.stack([routing.shares().mean(dim=0) for routing in inner.encoder.routings()])  # (block, expert)
     found = {f"expert_{number}": float(share) for number, share in enumerate(shares.mean(dim=0))}
     return found | {"busiest_expert": float(shares.max(dim=1).values.mean())} | inner.encoder.utilisation()
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Name → tensor of a .safetensors file, or of a .pth that holds nothing else; PackageError for any other."""
-    if not path.exists():
-        raise PackageError(f"no such file: {path}; give DINOv2's weights as .safetensors or .pth")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(require("safetensors.torch", extra="train").load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and safetensors each raise their own
-        raise PackageError(f"{path} cannot be read as tensors ({str(error).splitlines()[0]}); fetch it again") from error
-    for name in ("state_dict", "model", "teacher"):
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise PackageError(f"{path} holds something else than named tensors; expected the state of a network")
-    return state

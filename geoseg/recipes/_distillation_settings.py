@@ -19,6 +19,8 @@ class Settings(Pretraining):
     start: str | None = None
     """An encoder to go on with as the student: one that took over from scenes of everywhere goes on with those of one's own ground. None
     begins with random weights."""
+    queries: bool = True
+    """The student's tokens ask the teacher's, as in GKD; False compares each with the teacher's at its place, through a linear layer."""
     patch: int = Field(default=16, ge=2)
     """Edge of a patch in pixels, the teacher's as well, whose kernels are stretched to it."""
     method: Literal["mae"] = "mae"

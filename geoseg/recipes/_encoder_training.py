@@ -22,10 +22,11 @@ from geoseg.backbones.vit import VisionTransformer
 from geoseg.errors import InputError, require
 from geoseg.io.atomic import atomic
 from geoseg.io.opening import files_kept_open
-from geoseg.models.encoders import Encoder, EncoderDescription, write_encoder
+from geoseg.models.encoders import Encoder, EncoderDescription, is_encoder, write_encoder
 from geoseg.models.export import save_weights
 from geoseg.models.segmenter import count_parameters
 from geoseg.recipes._ground import software_versions
+from geoseg.recipes._inherited import with_terms_of
 from geoseg.recipes._masked_settings import Settings
 from geoseg.recipes._progress import EpochDone, Progress
 from geoseg.recipes._results import REPORT, check_place, name_of, open_folder
@@ -85,7 +86,15 @@ def learn_encoder(
     with atomic(folder / REPORT) as part:
         part.write_bytes(text)
     description = _describe(settings, data, report, out, training)
+    for source in _sources(settings):
+        description = with_terms_of(description, source)
     return write_encoder(out, description, weights=save_weights(encoder), others={REPORT: text})
+
+
+def _sources(settings: Settings) -> list[Encoder]:
+    """The encoders that the settings start from or learn from, where they name any."""
+    named = [str(path) for path in (getattr(settings, "start", None), getattr(settings, "teacher", None)) if path]
+    return [Encoder.open(path) for path in named if is_encoder(path)]
 
 
 class _EpochLosses(Callback):

@@ -19,11 +19,13 @@ from geoseg.errors import InputError, OutputError, PackageError
 from geoseg.io.atomic import atomic
 from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
+from geoseg.models.encoders import EncoderDescription
 from geoseg.models.package import Figure, ModelDescription, ModelPackage, Output, write_package
 from geoseg.models.temperature import Temperature
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes._common_settings import CommonSettings
 from geoseg.recipes._ground import JudgedGround, mean_pixel_size_m, software_versions, trained_bbox
+from geoseg.recipes._inherited import inherited, with_held_out_before, with_terms_of
 from geoseg.settings import Settings
 
 REPORT, REPORT_TEXT, HELD_OUT = "report.json", "report.md", "held_out.geojson"
@@ -68,7 +70,7 @@ class Trained:
     preparation: Preparation
     ground: JudgedGround
     confusions: Mapping[Any, Confusion]
-    """On the ground that was held out, by part; the last one is that of the figures on the model card."""
+    """On the ground that was held out, by part; the last one is that of the figures on the model card. Empty where none was held out."""
     seconds: float
     facts: Mapping[str, JsonValue]
     """What else the report says of the learning, such as `epochs`, and whole sentences as `notes`."""
@@ -80,6 +82,10 @@ class Trained:
     """How many times as large as the scenes' the pixels were that it has learned from, at most."""
     temperature: Temperature | None = None
     """Makes frequencies of the scores; None leaves them uncalibrated."""
+    start: ModelPackage | None = None
+    """The package that the learning started from; None where it began anew or with an encoder."""
+    encoder: EncoderDescription | None = None
+    """The encoder that it started from; None where there was none."""
 
 
 def training_folder(out: str | Path) -> Path:
@@ -127,6 +133,10 @@ def write_trained(trained: Trained, out: str | Path, folder: Path) -> ModelPacka
         with atomic(folder / name) as part:
             part.write_bytes(data)
     description = _describe(trained, output, stated, out)
+    if trained.start is not None:
+        description = inherited(description, trained.start)
+    if trained.encoder is not None:
+        description = with_terms_of(description, trained.encoder)
     return write_package(out, description, onnx=trained.model.onnx, weights=trained.model.weights, others=others)
 
 
@@ -189,13 +199,16 @@ def _describe(trained: Trained, output: Output, stated: Mapping[str, Any], out: 
     settings, scenes = trained.settings, trained.ground.scenes
     name = settings.name or name_of(Path(out))
     pixel_m = float(f"{mean_pixel_size_m(scenes[0]):.3g}")
-    part = list(trained.confusions)[-1]
-    measured, on = stated["measures"][part], trained.ground.on(part)
-    values = {f"IoU of {label}": row["iou"] for label, row in measured["classes"].items()} | {"mean IoU": measured["mean_iou"]}
+    part = list(trained.confusions)[-1] if trained.confusions else None
+    values: dict[str, float | None] = {}
+    if part is not None:
+        measured = stated["measures"][part]
+        values = {f"IoU of {label}": row["iou"] for label, row in measured["classes"].items()} | {"mean IoU": measured["mean_iou"]}
     for label, (least, greatest) in trained.spread.items():
         values |= {f"IoU of {label}, least of the folds": least, f"IoU of {label}, greatest of the folds": greatest}
     if trained.temperature is not None:
         values |= {"expected calibration error": trained.temperature.after}
+    on = "" if part is None else trained.ground.on(part)
     figures = tuple(Figure(name=what, value=value, on=on, by=settings.label_source) for what, value in values.items() if value is not None)
     times = [scene.scene.time for scene in scenes if scene.scene.time is not None]
     aware = sorted(time if time.tzinfo else time.replace(tzinfo=UTC) for time in times)
@@ -253,7 +266,7 @@ def _held_out(trained: Trained) -> str:
     frame.geometry = shapely.transform(frame.geometry.to_numpy(), lambda degrees: degrees.round(_DEGREE_DIGITS))
     frame["scene"] = [trained.ground.scenes[scene].scene.name for scene in frame["scene"]]
     text: str = frame.to_json(drop_id=True)
-    return text
+    return text if trained.start is None else with_held_out_before(text, trained.start, HELD_OUT)
 
 
 def name_of(out: Path) -> str:

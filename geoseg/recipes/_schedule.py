@@ -15,13 +15,14 @@ _POWER = 0.9
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, kind: Schedule, *, rate: float, steps: int, warm_up: float) -> LRScheduler:
-    """The schedule of `steps` steps that reaches `rate` after the share `warm_up` (0…1) of them.
+    """The schedule of `steps` steps that reaches `rate`, or a group's `share` of it, after the share `warm_up` (0…1) of them.
 
     `one_cycle` rises and falls by half a cosine, the momentum against it (Smith & Topin, 2018). `cosine` (Loshchilov & Hutter,
     2017, without restarts) and `poly` rise in a line and fall as they are named.
     """
     if kind == "one_cycle":
-        return OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
+        rates = [rate * group.get("share", 1.0) for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, rates, total_steps=steps, pct_start=warm_up)
     return LambdaLR(optimizer, partial(_share_of_step, kind=kind, steps=steps, warm_up=warm_up))
 
 

@@ -10,10 +10,29 @@ from pydantic import BeforeValidator, Field, JsonValue
 from geoseg.data.augment import Jitter
 from geoseg.data.weather import Augment
 from geoseg.recipes._common_settings import CommonSettings
+from geoseg.settings import Settings as PlainSettings
 
 Schedule = Literal["one_cycle", "cosine", "poly"]
 Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(str)]
 """Of the numbers that a network is trained in; a bare 32 in YAML is meant too."""
+
+
+class Adapter(PlainSettings):
+    """What learns beside an encoder that is left as it is."""
+
+    method: Literal["lora", "dora", "ia3"] = "lora"
+    """Two thin matrices beside a layer, the same with the length of its kernels apart, or one factor for each feature."""
+    rank: int = Field(default=8, ge=1)
+    """Numbers between the two matrices."""
+    alpha: float = Field(default=16, gt=0)
+    """What the matrices say counts alpha / rank times."""
+    targets: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Endings of the names of linear layers; None takes those of attention."""
+
+
+def _named(given: object) -> object:
+    """A method's name alone stands for itself with its usual options."""
+    return {"method": given} if isinstance(given, str) else given
 
 
 class Settings(CommonSettings):
@@ -29,14 +48,28 @@ class Settings(CommonSettings):
     those of this encoder for red, green and blue. Either is adapted to the bands by their roles. The family `crossearth_sar.Pyramid`
     takes a file of DINOv2's, .safetensors or .pth."""
     pretrained: Path | None = None
-    """An encoder that `masked_pretraining` made, a folder or .zip: the network is then its transformer, `vit.Pyramid`, which takes each
-    band's weights by role and its statistics. None starts without."""
-    freeze: bool = False
-    """Leave the weights of `pretrained` or `encoder_weights` as they are: only the decoder behind them learns, which suits few labels."""
+    """An encoder, a folder or .zip, that `masked_pretraining` made, or `geoseg models fetch` of a published network: the network is then
+    its backbone, which takes each band's weights by role and its statistics. None starts without."""
+    start: Path | None = None
+    """A model package of this recipe, a folder or .zip, that learns on, such as from corrections of its maps: the network, bands,
+    statistics and classes are its own, and ground that it holds out is not learned from. Where they are not said, `learning_rate` is then
+    2e-4, `epochs` 8 and `patience` 4. None begins anew."""
+    stay: float = Field(default=1.0, ge=0)
+    """With `start`: how much it counts that scores stay as they were where nothing is labelled, against forgetting."""
+    freeze: bool | Annotated[int, Field(ge=1)] = False
+    """Leave the weights of `pretrained` or `encoder_weights` as they are: only the decoder behind them learns, which suits few labels. A
+    number leaves so many first blocks of the encoder, and what stands before them."""
+    adapter: Annotated[Adapter, BeforeValidator(_named)] | None = None
+    """Leave those weights as they are, and learn few numbers beside them that are merged into them in the end: `lora`, `dora` or `ia3`,
+    or with options, as `{method: lora, rank: 16, targets: [attn.qkv, mlp.fc1]}`. Needs peft."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Block i of an encoder of n learns at this to the power of n + 1 - i of the learning rate, what stands before the blocks at the power
+    of n + 1, and the decoder at the full rate; 0.75 is usual. None has all learn alike."""
     network: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further options of the network, such as `decoder_channels`."""
+    """Further options of the network, such as `decoder_channels`, or `decoder: query` for Mask2Former's behind a transformer."""
     detail: int = Field(default=32, ge=0)
-    """Features of each single pixel beside the network, whose encoder halves the image at once (`smp.` families); 0 leaves them out."""
+    """Features of each single pixel beside the network, whose encoder halves the image at once (`smp.` families); 0 leaves them out.
+    A decoder of queries has none."""
 
     tile: int | None = Field(default=None, ge=32)
     """Edge of the windows in pixels; None takes three quarters of `block`, at most 256."""
@@ -65,7 +98,7 @@ class Settings(CommonSettings):
     """Epochs without a better mean IoU on the validation blocks after which training stops."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = 2e-3
     """The greatest that the schedule reaches; `auto` measures it first, in a test of at most a hundred steps. Where it is not said and
-    `pretrained` is, it is 5e-4."""
+    `pretrained` is, or the decoder is one of queries, it is 5e-4."""
     schedule: Schedule = "one_cycle"
     """How the learning rate falls after it has warmed up; see `geoseg.recipes._schedule`."""
     warm_up: float = Field(default=0.2, gt=0, lt=1)
@@ -79,7 +112,8 @@ class Settings(CommonSettings):
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients make one step."""
     loss: str = "cross_entropy_dice"
-    """Names of `geoseg.models.losses`, several of them joined by `_` for their mean."""
+    """Names of `geoseg.models.losses`, several of them joined by `_` for their mean. A decoder of queries has its own (`set_loss.py`), in
+    which `class_weights` have no say either."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of a label that cross entropy spreads over all classes."""
     class_weights: Literal["balanced", "none"] = "balanced"

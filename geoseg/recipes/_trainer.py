@@ -7,6 +7,7 @@ import logging
 import pickle
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from geoseg.errors import InputError, require
 from geoseg.io.atomic import atomic
-from geoseg.models.description import DEFAULT_OUTPUT
+from geoseg.recipes._fine_tuning import parameter_groups
 from geoseg.recipes._progress import EpochLines, Progress
 from geoseg.recipes._settings import Precision
 from geoseg.recipes.datamodule import ScenesDataModule
@@ -129,12 +130,11 @@ def _tested_rate(module: SupervisedSegmentation, data: ScenesDataModule, file: P
     if again and file.exists():
         return float(json.loads(file.read_text(encoding="utf-8"))["learning_rate"])
 
-    weights = None if module.class_weights is None else module.class_weights.to(device)
-
     def loss(network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return module.loss(network(batch["image"])[DEFAULT_OUTPUT], batch["labels"], weights)
+        return module.loss_of(network, batch)[0]
 
-    test = try_rates(module.network, loss, data.train_dataloader(), weight_decay=module.settings.weight_decay, device=device)
+    groups = partial(parameter_groups, rate=1.0, layer_decay=module.settings.layer_decay)
+    test = try_rates(module.network, loss, data.train_dataloader(), weight_decay=module.settings.weight_decay, device=device, groups=groups)
     found = float(f"{test.best:.2g}")
     with atomic(file) as part:
         part.write_text(json.dumps({"learning_rate": found, "rates": test.rates, "losses": test.losses}) + "\n", encoding="utf-8")

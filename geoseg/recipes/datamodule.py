@@ -17,18 +17,20 @@ from geoseg.data.difficulty import Difficulty
 from geoseg.data.patches import Alter, LabelledScene, TrainingPatches, ground_statistics
 from geoseg.data.region_splits import split_regions
 from geoseg.data.samplers import EpochSampler, TileSampler
-from geoseg.data.splits import Part, fitting_block, split_blocks, split_scenes
+from geoseg.data.splits import PARTS, Part, fitting_block, split_blocks, split_scenes
 from geoseg.data.windows import UNLABELLED
-from geoseg.errors import InputError
+from geoseg.errors import InputError, LabelError
 from geoseg.ground import pixel_size_m
 from geoseg.legend import Legend
 from geoseg.models.encoders import Encoder
-from geoseg.preprocess.normalise import fit_preparation
+from geoseg.preprocess.normalise import fit_preparation, without_statistics
 from geoseg.preprocess.prepare import Preparation
 from geoseg.recipes import _ground as given
 from geoseg.recipes import _training as shared
+from geoseg.recipes._corrections import AllLearned, held_out_before, leave_out
 from geoseg.recipes._pretrained import with_its_statistics
 from geoseg.recipes._settings import Settings
+from geoseg.recipes._start import check_start_fits, open_start, with_start
 from geoseg.scene import Scene
 from geoseg.scenes.open_scene import open_scene
 from geoseg.settings import parse
@@ -91,6 +93,12 @@ class ScenesDataModule(lightning.LightningDataModule):
         self.sources, self.opening, self.alter = list(scenes), dict(opening or {}), alter
         self.labels = [str(path) for path in (list(labels) * len(scenes) if len(labels) == 1 else labels)]
         self.scenes: list[Scene] = []
+        self.start = None if self.settings.start is None else open_start(self.settings.start)
+        """The package that learns on; None where the learning begins anew or with an encoder."""
+        if self.start is not None:
+            self.settings = with_start(self.settings, self.start)
+        self.left_out = ""
+        """A sentence on labels that lie on ground which that package holds out; empty where there are none."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -108,6 +116,12 @@ class ScenesDataModule(lightning.LightningDataModule):
             return
         scenes = [source if isinstance(source, Scene) else open_scene(source, **self.opening) for source in self.sources]
         wanted = self.settings
+        if self.start is not None:
+            self.legend, self.plan = self.start.outputs[0].legend, without_statistics(self.start.preparation)
+            for scene in scenes:
+                check_start_fits(self.start, scene)
+            self.scenes = scenes
+            return
         self.legend = (
             Legend(wanted.classes) if wanted.classes else given.common_legend(self.labels, wanted.class_column, wanted.label_rules)
         )
@@ -127,14 +141,19 @@ class ScenesDataModule(lightning.LightningDataModule):
         scenes = given.load_scenes(
             self.scenes, self.labels, self.plan, self.legend, wanted.class_column, wanted.hold_mb, wanted.label_rules, wanted.retile
         )
+        if self.start is not None:
+            scenes, self.left_out = leave_out(scenes, held_out_before(self.start), wanted.guard)
         block = wanted.block or fitting_block([scene.labels for scene in scenes], least=wanted.tile or _LEAST_TILE)
         self.tile = wanted.tile or min(_LARGEST_TILE, max(_LEAST_TILE, block * 3 // 4 // _STEP * _STEP))
         self.ground = self._divide(scenes, block, generator)
         mine = self.ground.masks["train"]
-        statistics = ground_statistics(self.ground.scenes, mine, self.plan)
         known = [scene.labels for scene in self.ground.scenes]
         self._sampler = TileSampler(known, mine, tile=self.tile, rare=wanted.rare)
         self._difficulty = Difficulty([plane.shape for plane in known])
+        if self.start is not None:
+            self.preparation = self.start.preparation
+            return
+        statistics = ground_statistics(self.ground.scenes, mine, self.plan)
         self.preparation = fit_preparation(self.plan, statistics, keep_indices_raw=wanted.keep_indices_raw)
         if wanted.pretrained is not None:
             self.preparation = with_its_statistics(self.preparation, Encoder.open(wanted.pretrained))
@@ -231,4 +250,10 @@ class ScenesDataModule(lightning.LightningDataModule):
         held: dict[str, Any] = {"guard": wanted.guard, "validation": wanted.validation, "test": wanted.test, "generator": generator}
         if wanted.split == "scenes":
             return given.Ground.of(scenes, split_scenes(geoboxes, labels, len(self.legend), **held))
-        return given.Ground.of(scenes, split_blocks(geoboxes, labels, len(self.legend), block=block, **held))
+        try:
+            return given.Ground.of(scenes, split_blocks(geoboxes, labels, len(self.legend), block=block, **held))
+        except LabelError:
+            if self.start is None:
+                raise
+        split = AllLearned(tuple(geoboxes))
+        return given.Ground(tuple(scenes), split, {part: tuple(split.mask(at, part) for at in range(len(scenes))) for part in PARTS})

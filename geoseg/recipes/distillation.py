@@ -44,7 +44,7 @@ def run(
         lambda data: Distillation(data.bands, settings),
         _student,
         _said,
-        training={"method": "gkd", "teacher": Path(settings.teacher).name},
+        training={"method": "gkd" if settings.queries else "plain means", "teacher": Path(settings.teacher).name},
         resume=resume,
         progress=progress,
         accelerator=accelerator,

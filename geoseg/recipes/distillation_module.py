@@ -14,14 +14,14 @@ from torch import nn
 from geoseg.backbones.crossearth_sar import CrossEarthSar
 from geoseg.backbones.dinov2 import load_dinov2
 from geoseg.backbones.gkd import DistillationHeads, DistillationLosses, hide
+from geoseg.backbones.kernels import place_kernels
 from geoseg.backbones.mae import patches_with_data
 from geoseg.backbones.vit import VisionTransformer, positions
 from geoseg.data.windows import UNLABELLED
 from geoseg.errors import InputError, PackageError, require
 from geoseg.models.encoders import Encoder
-from geoseg.recipes._crossearth import read_tensors
+from geoseg.models.states import read_state
 from geoseg.recipes._distillation_settings import Settings
-from geoseg.recipes._pretrained import place_kernels
 from geoseg.recipes.masked_module import encoder_optimizer
 
 _COLOURS = ("red", "green", "blue")
@@ -35,7 +35,7 @@ class Dinov2Teacher(nn.Module):
         super().__init__()
         self.taken = [bands.index(name) for name in _COLOURS] if set(_COLOURS) <= set(bands) else [0]
         self.network = CrossEarthSar(len(self.taken), size=settings.teacher_size, patch=settings.patch, experts=1)
-        self.report = load_dinov2(self.network, read_tensors(Path(settings.teacher)), settings.teacher)
+        self.report = load_dinov2(self.network, read_state(Path(settings.teacher)), settings.teacher)
         self.width = self.network.width
 
     def forward(self, image: torch.Tensor, pixel_size_m: torch.Tensor) -> torch.Tensor:
@@ -67,6 +67,19 @@ class EncoderTeacher(nn.Module):
         return with_mean(self.network(image[:, self.taken], pixel_size_m=pixel_size_m))
 
 
+class PlainDistillation(nn.Module):
+    """Student tokens (batch, token, student) in the teacher's width, each by itself: what GKD's queries are compared with."""
+
+    def __init__(self, student: int, teacher: int) -> None:
+        super().__init__()
+        self.norm, self.proj = nn.LayerNorm(student), nn.Linear(student, teacher)
+
+    def forward(self, student: torch.Tensor, teacher: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, token, teacher); neither the teacher's tokens nor which of them `counts` is asked."""
+        told: torch.Tensor = self.proj(self.norm(student))
+        return told
+
+
 class Distillation(lightning.LightningModule):
     """A student that learns what a frozen teacher says of the same windows, by GKD's three losses.
 
@@ -84,6 +97,8 @@ class Distillation(lightning.LightningModule):
         teacher = self._open_teacher(bands).requires_grad_(False).eval()
         self._aside = (teacher,)  # no part of what learns, or goes into checkpoints: it stays in its file
         self.heads = DistillationHeads(self.student.width, teacher.width)
+        for name in () if wanted.queries else ("token", "feature", "patch"):
+            setattr(self.heads, name, PlainDistillation(self.student.width, teacher.width))
         self.mask_token = nn.Parameter(torch.zeros(self.student.width))
         nn.init.normal_(self.mask_token, std=0.02)
 
@@ -103,11 +118,26 @@ class Distillation(lightning.LightningModule):
         self.log("loss", losses.total, on_step=False, on_epoch=True, batch_size=len(image))
         return losses.total
 
-    def compare(self, image: torch.Tensor, sizes: torch.Tensor, has_data: torch.Tensor, generator: torch.Generator) -> DistillationLosses:
-        """GKD's losses of images (batch, band, row, col); patches without data say and learn nothing, in images that have others."""
+    @torch.no_grad()
+    def ask(self, image: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """What the teacher says (batch, 1 + patch, width) of images (batch, band, row, col), the class token first."""
         (teacher,) = self._aside
-        with torch.no_grad():
-            told = teacher.to(image.device)(image, sizes)
+        told: torch.Tensor = teacher.to(image.device)(image, sizes)
+        return told
+
+    def compare(
+        self,
+        image: torch.Tensor,
+        sizes: torch.Tensor,
+        has_data: torch.Tensor,
+        generator: torch.Generator,
+        told: torch.Tensor | None = None,
+    ) -> DistillationLosses:
+        """GKD's losses of images (batch, band, row, col); patches without data say and learn nothing, in images that have others.
+
+        `told` is what the teacher said of them before; None asks it.
+        """
+        told = self.ask(image, sizes) if told is None else told
         tokens = self.student.tokens(image, sizes)
         grid = image.shape[-2] // self.settings.patch, image.shape[-1] // self.settings.patch
         places = positions(*grid, self.student.width, sizes).to(tokens)

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,21 +52,23 @@ def try_rates(
     *,
     weight_decay: float = 0.01,
     device: torch.device | str = "cpu",
+    groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
 ) -> RateTest:
     """The loss of AdamW at rates that grow from 1e-5 to 1 within a hundred batches, or until it breaks; `batches` may be gone
     through several times.
 
-    `loss` gives that of a network on a batch. A copy of the network learns; the one given stays as it is.
+    `loss` gives that of a network on a batch. A copy of the network learns; the one given stays as it is. `groups` gives the parameters
+    of a network that learn, each group with its `share` of the rate; None has all learn alike.
     """
     learner = copy.deepcopy(network).to(device).train()
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=_LEAST, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(groups(learner) if groups else learner.parameters(), lr=_LEAST, weight_decay=weight_decay)
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
     for step, batch in enumerate(itertools.islice(itertools.chain.from_iterable(itertools.repeat(batches)), _STEPS)):
         rate = _LEAST * (_MOST / _LEAST) ** (step / (_STEPS - 1))
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         value = loss(learner, {name: planes.to(device) for name, planes in batch.items()})
         if not torch.isfinite(value):
             break

@@ -17,17 +17,21 @@ from geoseg.legend import Legend
 from geoseg.models.description import DEFAULT_OUTPUT
 from geoseg.models.encoders import Encoder
 from geoseg.models.losses import get_loss
-from geoseg.models.segmenter import CROSSEARTH_SAR, TRANSFORMERS, VIT, Segmenter, build_network
+from geoseg.models.segmenter import CROSSEARTH_SAR, QUERY, TRANSFORMERS, Segmenter, build_network
 from geoseg.models.stems import load_encoder
 from geoseg.recipes import _training as shared
 from geoseg.recipes._crossearth import log_experts, start_from_dinov2, tell_decibels
-from geoseg.recipes._pretrained import freeze, load_pretrained, with_network_of
+from geoseg.recipes._fine_tuning import add_adapter, freeze, parameter_groups
+from geoseg.recipes._pretrained import load_pretrained, with_network_of, with_pixel_size
 from geoseg.recipes._schedule import make_schedule
 from geoseg.recipes._settings import Settings
+from geoseg.recipes._start import Stay, check_channels, load_start, open_start, with_start
 from geoseg.recipes.datamodule import ScenesDataModule
 from geoseg.recipes.hard_examples import HardExamples, missed
 from geoseg.settings import parse
 
+_QUERY_RATE = 5e-4
+"""Learning rate of a decoder of queries, where the settings name none."""
 _RATE = 2e-3
 """Where the settings leave the learning rate to a test, and none was made."""
 
@@ -64,13 +68,18 @@ class SupervisedSegmentation(lightning.LightningModule):
         self.settings = settings if isinstance(settings, Settings) else parse(Settings, settings or {}, source="settings")
         self.legend = Legend.from_names(list(classes))
         pretrained = None if self.settings.pretrained is None else Encoder.open(self.settings.pretrained)
-        if pretrained is None and self.settings.encoder_weights is None and self.settings.freeze:
+        start = None if self.settings.start is None else open_start(self.settings.start)
+        if start is not None:
+            self.settings = with_start(self.settings, start)
+            check_channels(start, classes, channels)
+        if pretrained is None and start is None and self.settings.encoder_weights is None and self.settings.freeze:
             raise InputError("freeze: true leaves an encoder as it is, and none was given; name one with pretrained or encoder_weights")
         if pretrained is not None:
-            self.settings = with_network_of(pretrained, self.settings)
-        if self.settings.family == VIT and pixel_size_m is not None:
-            sized = {"pixel_size_m": float(f"{pixel_size_m:.4g}"), **self.settings.network}
-            self.settings = self.settings.model_copy(update={"network": sized})
+            self.settings = with_network_of(pretrained, self.settings, channels)
+        if pixel_size_m is not None and start is None:
+            self.settings = with_pixel_size(self.settings, pixel_size_m)
+        if self.settings.network.get("decoder") == QUERY and start is None:
+            self.settings = _for_queries(self.settings)
         self.architecture: dict[str, JsonValue] = {
             "family": self.settings.family,
             **({"encoder": self.settings.encoder} if self.settings.family not in TRANSFORMERS else {}),
@@ -92,9 +101,13 @@ class SupervisedSegmentation(lightning.LightningModule):
             self.stem = load_encoder(self.network, self.architecture, channels, self.settings.encoder_weights)
         if pretrained is not None:
             self.stem = load_pretrained(self.network, pretrained, channels)
+        if start is not None:
+            self.stem = load_start(self.network, start)
+        self._stay = Stay(self.network, self.settings.stay) if start is not None and self.settings.stay else None
         if self.settings.freeze:
-            freeze(self.network)
-            self.stem += " The encoder is left as it is."
+            self.stem += f" {freeze(self.network, self.settings.freeze)}"
+        if self.settings.adapter is not None:
+            self.stem += f" {add_adapter(self.network, self.settings.adapter)}"
         self.loss = get_loss(self.settings.loss, label_smoothing=self.settings.label_smoothing)
         self.learning_rate = _RATE if self.settings.learning_rate == "auto" else self.settings.learning_rate
         """The greatest of the schedule; what Lightning's Tuner sets."""
@@ -110,7 +123,8 @@ class SupervisedSegmentation(lightning.LightningModule):
             {
                 "classes": list(classes),
                 "channels": list(channels),
-                "settings": self.settings.model_dump(mode="json") | {"encoder_weights": None, "pretrained": None, "freeze": False},
+                "settings": self.settings.model_dump(mode="json")
+                | {"encoder_weights": None, "pretrained": None, "start": None, "freeze": False},
                 "class_weights": None if class_weights is None else list(class_weights),
             }
         )  # with which a checkpoint is opened again; it holds all weights, so that nothing is to be fetched for it
@@ -128,14 +142,22 @@ class SupervisedSegmentation(lightning.LightningModule):
 
         InputError where the loss is no number, since nothing could be learned any more.
         """
-        logits = self(batch["image"])
-        loss: torch.Tensor = self.loss(logits, batch["labels"], self.class_weights)
-        if (extra := self.network.extra_loss()) is not None:
-            loss = loss + extra
+        loss, logits = self.loss_of(self.network, batch)
+        if self._stay is not None:
+            loss = loss + self._stay.loss(batch, logits)
         if not torch.isfinite(loss):
             raise InputError(self._broken(f"the loss is {loss.item():g} in epoch {self.current_epoch + 1}, batch {batch_idx + 1}"))
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))
         return {"loss": loss} | ({"missed": missed(logits, batch["labels"])} if self.settings.hard else {})
+
+    def loss_of(self, network: Segmenter, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a network on a batch, its own where it has one, and its logits (batch, class, row, col)."""
+        logits, labels = network(batch["image"])[DEFAULT_OUTPUT], batch["labels"]
+        loss = network.own_loss(labels)
+        if loss is None:
+            loss = self.loss(logits, labels, None if self.class_weights is None else self.class_weights.to(logits.device))
+        extra = network.extra_loss()
+        return (loss if extra is None else loss + extra), logits
 
     def setup(self, stage: str) -> None:
         """Tell the network what its input stands for, where it asks and the data know; InputError where that does not go together."""
@@ -189,10 +211,23 @@ class SupervisedSegmentation(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW (Loshchilov & Hutter, 2019), its rate rising and falling over all steps that are planned."""
         wanted, steps = self.settings, int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=wanted.weight_decay)
+        groups = parameter_groups(self.network, self.learning_rate, wanted.layer_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=wanted.weight_decay)
         schedule = make_schedule(optimizer, wanted.schedule, rate=self.learning_rate, steps=steps, warm_up=wanted.warm_up)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _broken(self, what: str) -> str:
         cure = "take a lower learning_rate" + ("" if self.settings.precision == "32" else " or precision: 32")
         return f"{what}, at a learning rate of up to {self.learning_rate:.2g}; {cure}, and look for values of the scene that cannot be"
+
+
+def _for_queries(settings: Settings) -> Settings:
+    """The settings for a decoder of queries: no detail, and a lower learning rate where they name none.
+
+    InputError where they ask for a loss of pixels, since queries have their own.
+    """
+    if settings.loss != Settings.model_fields["loss"].default or settings.label_smoothing:
+        asked = f"loss: {settings.loss}" + (f", label_smoothing: {settings.label_smoothing:g}" if settings.label_smoothing else "")
+        raise InputError(f"{asked} and a decoder of queries, which has a loss of its own; leave one of them out")
+    rate = settings.learning_rate if "learning_rate" in settings.model_fields_set or settings.pretrained else _QUERY_RATE
+    return settings.model_copy(update={"detail": 0, "learning_rate": rate})

@@ -12,6 +12,7 @@ Prefer it where a few thousand pixels of each class are labelled; nothing is dow
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -28,9 +29,12 @@ from geoseg.data.pictures import draw_patches
 from geoseg.data.splits import Part, write_split
 from geoseg.errors import InputError
 from geoseg.io.opening import files_kept_open
+from geoseg.models.encoders import Encoder
 from geoseg.models.package import ModelPackage
 from geoseg.models.temperature import Temperature
 from geoseg.recipes import _training as shared
+from geoseg.recipes._corrections import TOO_FEW, changed
+from geoseg.recipes._fine_tuning import check_adapter, merge_adapters
 from geoseg.recipes._progress import Progress
 from geoseg.recipes._results import PICTURE, Trained, check_place, open_folder, plain_figures, write_trained
 from geoseg.recipes._settings import Settings as Settings
@@ -61,6 +65,7 @@ def run(
     training that stopped there. `progress` is told of each epoch. `alter` replaces the jitter of the settings, see
     `geoseg.data.patches.Alter`. Raises InputError and its kinds for what was given.
     """
+    check_adapter(settings)
     data = ScenesDataModule(scenes, labels, settings, alter=alter)
     started = time.monotonic()
     folder = check_place(out, settings, resume=resume)
@@ -76,14 +81,20 @@ def run(
         module.class_weights = torch.from_numpy(weights)
     check_precision(settings.precision, accelerator)
 
+    held_out: tuple[Part, ...] = ("validation", "test") if data.ground.split.pieces("test") else ()
+    before = None
+    if data.start is not None and held_out:
+        before = shared.judge(copy.deepcopy(module.network), data.grid("test"), data.legend)
+
     open_folder(folder, settings)
     write_split(folder / SPLIT, data.ground.split)
     with files_kept_open():
         fitted = fit(module, data, folder, resume=resume, progress=progress, accelerator=accelerator)
     network = module.network
-    held_out: tuple[Part, ...] = ("validation", "test")
+    if settings.adapter is not None:
+        merge_adapters(network)
     confusions = {part: shared.judge(network, data.grid(part), data.legend) for part in held_out}
-    examples = [next(iter(data.grid(part)))["image"].numpy() for part in held_out]
+    examples = [next(iter(data.grid(part)))["image"].numpy() for part in held_out or ("train",)]
     model = shared.exported(
         network.cpu(),
         data.legend,
@@ -91,12 +102,12 @@ def run(
         architecture=module.architecture,
         channels=len(data.channels),
         tile=data.tile,
-        map_tile=settings.map_tile,
+        map_tile=settings.map_tile or (None if data.start is None else data.start.tile),
     )
     temperature = None
-    if settings.calibrate:
+    if settings.calibrate and held_out:
         temperature = shared.temperature_of(network, data.grid("validation"), data.grid("test"), seed=settings.seed)
-    compared = _forest(data)
+    compared = _forest(data) if held_out else None
     facts: dict[str, JsonValue] = {
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
@@ -105,10 +116,19 @@ def run(
         "tile": data.tile,
         "notes": [
             said
-            for said in (fitted.ended, _rate_said(module), module.stem, _calibrated(temperature), _compared(compared, confusions["test"]))
+            for said in (
+                fitted.ended if held_out else TOO_FEW,
+                _rate_said(module),
+                module.stem,
+                data.left_out,
+                "" if before is None else changed(before, confusions["test"], data.ground.split.pieces("test")),
+                _calibrated(temperature),
+                _compared(compared, confusions.get("test")),
+            )
             if said
         ],
         "pixel_forest": {} if compared is None else plain_figures(compared),
+        **({} if before is None else {"before": plain_figures(before)}),
     }
     trained = Trained(
         settings,
@@ -122,6 +142,8 @@ def run(
         pictures=_pictures(module, data),
         coarsest=settings.coarsen,
         temperature=temperature,
+        start=data.start,
+        encoder=None if settings.pretrained is None else Encoder.open(settings.pretrained),
     )
     return write_trained(trained, out, folder)
 
@@ -133,8 +155,8 @@ def _forest(data: ScenesDataModule) -> Confusion | None:
     return judge_forest(data.ground, data.preparation, data.legend, seed=data.settings.seed)
 
 
-def _compared(forest: Confusion | None, network: Confusion) -> str:
-    if forest is None:
+def _compared(forest: Confusion | None, network: Confusion | None) -> str:
+    if forest is None or network is None:
         return ""
     found = ", ".join(f"{name} {figures['iou']:.3f}" for name, figures in forest.figures().items())
     better = "less" if forest.mean_iou <= network.mean_iou else "more, so look whether a network is worth it here"
