@@ -23,7 +23,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Modules are compiled once, when they are installed.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help setup demo test test-slow check bench bench-peers notebooks docs test-qgis test-core wheel-demo has-python312 has-qgis clean
+.PHONY: help setup demo test test-slow check bench bench-peers notebooks docs test-qgis test-ui test-core wheel-demo has-python312 has-qgis has-chromium clean
 
 # Lists the targets.
 help:
@@ -40,11 +40,12 @@ demo: .venv/.core
 test: .venv/.full
 	$(BIN)/python -m pytest
 
-# Checks format, lint and types.
-check: .venv/.full
+# Checks format, lint and types, and that notebooks are kept without outputs.
+check: .venv/.full .venv/.notebook
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 # Measures time and memory of mapping; nothing is asserted.
 bench: .venv/.full
@@ -73,6 +74,10 @@ notebooks: .venv/.notebook
 test-qgis: .venv/.full
 	QT_QPA_PLATFORM=offscreen QGIS_PYTHON=$(QGIS_PYTHON) $(BIN)/python -m pytest -m qgis tests/qgis
 
+# Drives the page of `geoseg view` in a real Chromium, without a screen.
+test-ui: .venv/.full
+	$(BIN)/python -m pytest -m ui --force-enable-socket tests/ui
+
 # Runs the tests again under Python 3.12 with the core alone, so that nothing leans on torch.
 test-core: .build/core312/.done
 	.build/core312/bin/python -m pytest
@@ -90,6 +95,10 @@ has-python312:
 # Succeeds where `make test-qgis` finds QGIS.
 has-qgis:
 	@$(QGIS_PYTHON) -c 'import qgis.core' >/dev/null 2>&1
+
+# Succeeds where `make test-ui` finds a Chromium.
+has-chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null
 
 # Removes everything that the other targets made.
 clean:

@@ -14,6 +14,7 @@ from geoseg.confusion import Confusion
 from geoseg.evaluation.boundaries import Boundaries
 from geoseg.evaluation.evaluate import Evaluation
 from geoseg.evaluation.picture import ErrorPicture
+from geoseg.io.page_style import PAGE_STYLE
 from geoseg.io.staging import Staging, check_free, move_results
 from geoseg.legend import Legend
 from geoseg.models.calibration import Calibration
@@ -29,21 +30,13 @@ _MEASURES = {
     "recall": "recall (producer's accuracy)",
     "pixels": "labelled pixels",
 }
-_STYLE = """
-:root { color-scheme: light dark; --ink: #222; --paper: #fff; --line: #ddd; --faint: #666; --blue: #3b7dd8; --warn: #fff3cd; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #17191c; --line: #3a3d42; --faint: #a0a4aa; --warn: #4a3f16; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }
-body { color: var(--ink); background: var(--paper); }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } .wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
-th { font-weight: 600; } th:first-child, td:first-child { text-align: left; } .note { color: var(--faint); }
-.warning { background: var(--warn); padding: .4rem .8rem; }
-.swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border: 1px solid var(--faint); }
-.bar { display: inline-block; width: 6em; text-align: left; margin-left: .5em; }
-.bar i { display: inline-block; height: .7em; background: var(--blue); }
-figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }
-figure img { max-width: 100%; border: 1px solid var(--line); image-rendering: pixelated; }
-svg text { fill: var(--ink); font-size: 12px; }
+_STYLE = f"""{PAGE_STYLE}
+body {{ margin: 2rem auto; max-width: 62rem; padding: 0 1rem; }} h2 {{ margin-top: 2rem; }}
+.bar {{ display: inline-block; width: 6em; text-align: left; margin-left: .5em; }}
+.bar i {{ display: inline-block; height: .7em; background: var(--blue); }}
+figure {{ display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }}
+figure img {{ max-width: 100%; border: 1px solid var(--line); image-rendering: pixelated; }}
+svg text {{ fill: var(--ink); font-size: 12px; }}
 """
 
 

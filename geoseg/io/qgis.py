@@ -74,9 +74,11 @@ class ProjectLayer:
     """Name of the layer inside the GeoPackage, for polygons and outlines."""
     attribute: str = "class_code"
     """Column of the polygons that holds the class code."""
+    qml: str | None = None
+    """A style of its own, as a `.qml` holds it, for polygons; None draws by kind and legend."""
 
     def __post_init__(self) -> None:
-        if self.kind in ("classes", "reason", "polygons") and self.legend is None:
+        if self.kind in ("classes", "reason", "polygons") and self.legend is None and self.qml is None:
             raise ValueError(f"layer {self.name!r} of kind {self.kind!r} needs a legend")
 
     @property
@@ -142,6 +144,8 @@ def _source(project: Path, layer: ProjectLayer) -> str:
 
 
 def _style(layer: ProjectLayer) -> ET.Element:
+    if layer.qml is not None:
+        return ET.fromstring(layer.qml)
     if layer.kind == "picture":
         return _picture_style(layer.path)
     if layer.kind == "scores":
@@ -190,7 +194,10 @@ def _add_layer(parent: ET.Element, project: Path, layer: ProjectLayer, layer_id:
         add(element, "provider", "ogr", encoding="UTF-8")
     else:
         add(element, "provider", "gdal")
-    element.extend(_style(layer))
+    style = _style(layer)
+    if "labelsEnabled" in style.attrib:
+        element.set("labelsEnabled", style.attrib["labelsEnabled"])
+    element.extend(style)
 
 
 def _add_tree(root: ET.Element, project: Path, layers: Sequence[ProjectLayer], ids: Sequence[str]) -> None:
