@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Ran, refusal
 
 pytest.importorskip("torch")
 pytest.importorskip("timm")
@@ -21,6 +22,7 @@ from reference_features import cases, difference, prepared
 from geoseg.backbones.galileo import DATED, LASTING, STATISTICS, Galileo, build, load, place
 from geoseg.backbones.published import get_published
 from geoseg.errors import PackageError
+from geoseg.models.encoders import Encoder
 
 RUN_ON_REAL_WEIGHTS = ("galileo-nano",)
 LAYOUT_TESTED = ("galileo-tiny", "galileo-base")
@@ -239,3 +241,14 @@ def test_the_published_file_becomes_a_map(tmp_path: Path, shared_data: Callable[
     weights = shared_data("weights") / "galileo_nano_encoder.pt"
     agreement, commonest = map_from("galileo-nano", weights, shared_data("s2_wales"), tmp_path, 256, settings)
     assert agreement > commonest + 0.1
+
+
+def test_options_of_the_network_are_given_where_it_is_fetched(
+    geoseg: Callable[..., Ran], place: Path, shared_data: Callable[[str], Path]
+) -> None:
+    weights = shared_data("weights") / "galileo_nano_encoder.pt"
+    fetch = ("models", "fetch", "galileo-nano", "--file", weights, "--bands", "red,nir", "-o")
+    assert geoseg(*fetch, "encoder", "-s", "month=2", "-s", "patch=4").code == 0
+    architecture = Encoder.open(place / "encoder").architecture
+    assert (architecture["month"], architecture["patch"]) == (2, 4)
+    assert "month" in refusal(geoseg, place, *fetch, "other", "-s", "month=winter")

@@ -57,8 +57,8 @@ def test_every_command_and_every_named_option_has_its_heading() -> None:
 
 
 def test_help_shows_headings_defaults_and_the_example() -> None:
-    done = geoseg("despeckle", "--help")
-    for said in ("What the scene is", "Where it goes", "[default: refined_lee]", "Example: geoseg despeckle"):
+    done = geoseg("composite", "--help")
+    for said in ("What the scene is", "Where it goes", "[default: month]", "Example: geoseg composite"):
         assert said in done.stdout
 
 

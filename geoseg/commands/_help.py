@@ -27,11 +27,11 @@ OPTIONS = {
         "--region-column",
     ),
     "What is written besides": (
-        "--scores", "--uncertainty", "--conformal", "--min-area-m2", "--simplify-m", "--shape", "--vectors", "--zones",
-        "--no-picture", "--no-polygons", "--keep-maps",
+        "--scores", "--uncertainty", "--conformal", "--level", "--upsample", "--dtype", "--normalise",
+        "--min-area-m2", "--simplify-m", "--shape", "--vectors", "--zones", "--no-picture", "--no-polygons", "--keep-maps",
     ),
     "How it is computed": (
-        "--period", "--method", "--rule", "--size", "--looks", "--runtime", "--precision", "--device", "--threads", "--batch",
+        "--period", "--method", "--rule", "--size", "--looks", "--runtime", "--precision", "--device", "--threads", "--tile", "--batch",
         "--overlap", "--tta", "--on-error", "--jobs", "--cluster", "--shard", "--skip-finished",
     ),
     "Where it goes": ("--out", "--name", "--overwrite", "--resume", "--dry-run", "--again", "--json"),

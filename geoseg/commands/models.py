@@ -91,9 +91,14 @@ def model_info(name: str, as_json: bool) -> None:
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The new encoder or model package: a folder, or a .zip.")
 @click.option("--file", type=click.Path(path_type=Path), help="The weights where they are on this machine; nothing is then downloaded.")
 @click.option("--bands", help="Only these bands, by role and in this order, such as red,green,nir; all that it reads, if not given.")
+@click.option(
+    "-s", "--set", "assigned", multiple=True, metavar="KEY=VALUE", help="An option of its network, such as -s month=5 of Galileo."
+)
 @click.option("--accept-licence", is_flag=True, help="You accept what its licence forbids; `geoseg models info NAME` says it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def fetch_model(name: str, out: Path, file: Path | None, bands: str | None, accept_licence: bool, as_json: bool) -> None:
+def fetch_model(
+    name: str, out: Path, file: Path | None, bands: str | None, assigned: tuple[str, ...], accept_licence: bool, as_json: bool
+) -> None:
     """Fetch a published network (needs the extra `train`) and write it as an encoder.
 
     The encoder is what `geoseg train -s pretrained=ENCODER` and `geoseg embed` start from. Every tensor of the file is told by name; fewer
@@ -107,10 +112,12 @@ def fetch_model(name: str, out: Path, file: Path | None, bands: str | None, acce
         _fetch_csmask(name, out, given=[word for word, value in (("--file", file), ("--bands", bands)) if value is not None])
         return
     from geoseg.backbones.published import get_published
+    from geoseg.commands._learning import assignments
     from geoseg.console import progress_bar
     from geoseg.models.published_encoder import fetch_published
 
     network = get_published(name)
+    network = network.model_copy(update={"options": {**network.options, **assignments(assigned)}})
     roles = [role.strip() for role in bands.split(",")] if bands else []
     with progress_bar(f"fetching {name}", as_json=False) as progress:
         made = fetch_published(network, out, file=file, bands=roles, accept_licence=accept_licence, progress=progress)

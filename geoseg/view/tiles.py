@@ -42,6 +42,8 @@ _NEARER = 0.7
 """Tiles whose pixels are smaller than this share of those of the whole are read for themselves."""
 _SMOOTH = 1.5
 """Tiles whose pixels are larger than so many of the file's are not smoothed."""
+_LEAST = 48
+"""What is smaller than so many pixels of the screen is not drawn: to warp it so small takes seconds where there are no overviews."""
 _PICTURE_SAMPLE = 256
 _SAMPLED = 1 << 16
 """About so many numbers of each band say where black and white are."""
@@ -164,7 +166,7 @@ class Picture:
 class SceneLook:
     """Some bands of a scene on a tile.
 
-    GeoTIFFs that can be looked at from afar (with overviews, or small) are read tile by tile. Anything else is read once as a whole,
+    GeoTIFFs with overviews, which can be looked at from afar, are read tile by tile. Anything else is read once as a whole,
     coarsely, and again only for what is nearer than that: JPEG 2000 is slow to decode, and layers may be computed.
     """
 
@@ -177,7 +179,7 @@ class SceneLook:
         self._lock = threading.Lock()
         self._whole: Planes | None = None
         factor = max(shown.grid.shape) / _COARSE
-        quick = all(_is_quick(layer, small=factor <= 1) for layer in self._layers)
+        quick = all(map(_is_quick, self._layers))
         self._coarse = None if quick else shown.grid if factor <= 1 else shown.grid.zoom_out(factor)
 
     def sample(self) -> Sequence[NDArray[Any]]:
@@ -250,7 +252,10 @@ def read_grid(
     assert grid.crs is not None, "a tile has a place"
     box, crs = grid.boundingbox, _crs(grid.crs.proj.to_wkt())
     with opened(str(path)) as file, reader(input=str(path), dataset=file) as source:
-        if min(pixel_size_m(grid)) > _SMOOTH * min(pixel_size_m(dataset_geobox(file))):
+        pixels = min(pixel_size_m(grid)) / min(pixel_size_m(dataset_geobox(file)))
+        if max(file.shape) < _LEAST * pixels:
+            return None
+        if pixels > _SMOOTH:
             resampling = "nearest"  # GDAL takes the overview that suits; to smooth that again takes long and shows nothing more
         west, south, east, north = transform_bounds(file.crs, crs, *file.bounds) if file.crs != crs else file.bounds
         if east <= box.left or west >= box.right or north <= box.bottom or south >= box.top:
@@ -364,9 +369,9 @@ def _crs(wkt: str) -> CRS:
     return CRS.from_wkt(wkt)
 
 
-def _is_quick(layer: Layer, *, small: bool) -> bool:
+def _is_quick(layer: Layer) -> bool:
     """Whether a layer can be read tile by tile, also from afar."""
     if layer.reader is not None:
         return False
     with opened(layer.path) as file:
-        return file.driver == "GTiff" and (small or bool(file.overviews(layer.index)))
+        return file.driver == "GTiff" and bool(file.overviews(layer.index))

@@ -66,6 +66,7 @@ export class Readout {
     const where = Object.values(said.places)[0];
     parts.push(wherePart(said, where));
     this.box.replaceChildren(...parts);
+    this.box.setAttribute("aria-live", this.cross.hidden ? "off" : "polite");
     this.box.hidden = false;
   }
 }
