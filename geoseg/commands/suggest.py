@@ -20,7 +20,7 @@ def suggest() -> None:
     """
 
 
-@suggest.command()
+@suggest.command(epilog="Example: `geoseg suggest tiles out --count 10 --tile-m 640`")
 @click.argument("sources", metavar="MAP... | SCENE", nargs=-1, required=True)
 @click.option("--model", help="Model package that maps SCENE first; without it, MAP is what `geoseg predict --scores` wrote.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the map of SCENE and its tiles; those of MAP go beside it.")
@@ -84,7 +84,7 @@ def tiles(
     _tell_tiles(found, as_json=as_json)
 
 
-@suggest.command()
+@suggest.command(epilog="Example: `geoseg suggest labels scene.tif --labels truth.gpkg -o suspects`")
 @click.argument("sources", metavar="SCENE...", nargs=-1)
 @click.option("--map", "maps", multiple=True, help="Instead of SCENE: a finished map with --scores, by a model that has not seen them.")
 @click.option("--labels", multiple=True, required=True, help="The labels to look at: one file for all, or one for each scene or map.")
