@@ -36,9 +36,9 @@ setup: .venv/.full .venv/.notebook
 demo: .venv/.core
 	$(BIN)/geoseg demo
 
-# Runs the tests.
+# Runs the tests, on several processors where there are.
 test: .venv/.full
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Checks format, lint and types, and that notebooks are kept without outputs.
 check: .venv/.full .venv/.notebook

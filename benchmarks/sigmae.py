@@ -420,7 +420,7 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
             for step in path:
                 at = at.get(step, {})
             values += [] if at == {} else [at]
-        return spread_of(values, 2 if path[0] == "psnr" else 3)
+        return f"{values[0]:.3f}" if arm == CEILING else spread_of(values, 2 if path[0] == "psnr" else 3)
 
     present = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
     lines = []

@@ -110,7 +110,6 @@ class _WithXarray:
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         if fullname != "xarray":
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec("xarray")
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
@@ -118,6 +117,8 @@ class _WithXarray:
             def load_and_register(module: Any) -> None:
                 load(module)
                 _register(module)
+                if self in sys.meta_path:  # whoever only asks whether xarray is there leaves it for later
+                    sys.meta_path.remove(self)
 
             spec.loader.exec_module = load_and_register  # type: ignore[method-assign]  # of this one loader
         return spec

@@ -222,7 +222,13 @@ def test_what_is_not_clear_is_asked_for(scene: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", ["import xarray, geoseg", "import geoseg, xarray", "import geoseg; from xarray import Dataset; import xarray"]
+    "order",
+    [
+        "import xarray, geoseg",
+        "import geoseg, xarray",
+        "import geoseg; from xarray import Dataset; import xarray",
+        "import geoseg, importlib.util; importlib.util.find_spec('xarray'); import xarray",
+    ],
 )
 def test_arrays_have_it_whichever_is_imported_first(order: str) -> None:
     program = (

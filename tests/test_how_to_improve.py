@@ -7,7 +7,9 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
+from command_line import Ran
 from how_to import run_page
 from labelled_ground import QUICK
 from map_files import read
@@ -40,7 +42,8 @@ def draw(place: Path, water: np.ndarray) -> None:
             if here.shape == (4, 4) and here.all() == here.any():
                 west, north = 5e5 + 10 * col, 4.8e6 - 10 * row
                 rows.append({"class": CLASSES.names[int(here[0, 0])], "geometry": box(west, north - 40, west + 40, north)})
-    geopandas.GeoDataFrame(rows, crs="EPSG:32630").to_file(place / "map/scene_corrections.gpkg", layer="corrections", mode="a")
+    drawn = geopandas.GeoDataFrame(rows, crs="EPSG:32630")
+    pyogrio.write_dataframe(drawn, place / "map/scene_corrections.gpkg", layer="corrections", append=True, promote_to_multi=True)
 
 
 def test_tiles_corrections_and_a_package_that_learned_on(place: Path, geoseg, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,13 +51,15 @@ def test_tiles_corrections_and_a_package_that_learned_on(place: Path, geoseg, mo
     water = (np.add.outer(np.arange(SIDE), np.arange(SIDE)) // 20) % 3 == 0
     levels = np.where(water, np.array([0.09, 0.04])[:, None, None], np.array([0.15, 0.26])[:, None, None])
     write(place / "scene.tif", (levels + generator.uniform(0, 0.03, levels.shape)).astype(np.float32), names=["red", "nir"])
-    labels = water.copy()
+    write(place / "truth.tif", water[np.newaxis].astype(np.uint8))
+    labels = np.full((SIDE, SIDE), 255, np.uint8)
+    labels[:96, :96] = water[:96, :96]
     labels[40:52, 60:72] = ~water[40:52, 60:72]  # drawn wrong
-    write(place / "labels.tif", labels[np.newaxis].astype(np.uint8))
+    write(place / "labels.tif", labels[np.newaxis], nodata=255)
     settings = parse(Settings, QUICK | {"compare": "none", "pictures": 0, "classes": CLASSES.classes}, source="test")
-    run(settings, [open_scene(place / "scene.tif", sensor="generic")], [place / "labels.tif"], place / "landcover", accelerator="cpu")
+    run(settings, [open_scene(place / "scene.tif", sensor="generic")], [place / "truth.tif"], place / "landcover", accelerator="cpu")
 
-    def person_between(*words: str):
+    def person_between(*words: str) -> Ran:
         ran = geoseg(*words)
         if words[:2] == ("suggest", "tiles"):
             draw(place, water)
@@ -65,6 +70,6 @@ def test_tiles_corrections_and_a_package_that_learned_on(place: Path, geoseg, mo
     assert better.training["start"] == f"{start.name} {start.checksum}"
     assert json.loads((place / "better_training/report.json").read_text())["notes"]
     assert (read(place / "better_map/scene_classes.tif") == water).mean() > 0.8
-    suspects = geopandas.read_file(place / "suspects/suspect_labels.gpkg")
+    suspects = geopandas.read_file(place / "suspects/suspect_labels.gpkg", layer="suspects")
     wrong = box(5e5 + 600, 4.8e6 - 520, 5e5 + 720, 4.8e6 - 400)
     assert suspects.geometry.intersection(wrong).area.sum() > 0.9 * wrong.area

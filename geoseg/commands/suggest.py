@@ -137,7 +137,8 @@ def _tell_tiles(found: list[Any], *, as_json: bool) -> None:
         facts = one.frame.drop(columns="geometry")
         if as_json:
             files = {what: str(getattr(one, what)) for what in ("tiles", "corrections", "project")}
-            click.echo(json.dumps({"event": "result", "name": one.name, **files, "ranked": json.loads(facts.to_json(orient="records"))}))
+            summary = {"name": one.name, "corrections_kept": one.kept, "ranked": json.loads(facts.to_json(orient="records"))}
+            click.echo(json.dumps({"event": "result", "files": files, "summary": summary}))
             continue
         for row in facts.itertuples():
             click.echo(f"{row.rank:4} {row.why}")
@@ -150,7 +151,8 @@ def _tell_labels(report: Any, *, as_json: bool) -> None:
     import json
 
     if as_json:
-        click.echo(json.dumps({"event": "result", **report.facts, "files": {name: str(path) for name, path in report.files.items()}}))
+        files = {name: str(path) for name, path in report.files.items()}
+        click.echo(json.dumps({"event": "result", "files": files, "summary": report.facts}))
         return
     for said in report.told:
         click.echo(said)

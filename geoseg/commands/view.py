@@ -18,12 +18,15 @@ def view(sources: tuple[str, ...], sensor: str | None, bands: str | None, port: 
     OUT_OR_SCENE is a folder that `geoseg predict` wrote, any class GeoTIFF with a legend, or a scene as `geoseg predict` takes it. All
     that is named is shown on one page, which needs no network. Ctrl-C ends it.
     """
+    from importlib.util import find_spec
+
     from geoseg.commands._words import opening_words
     from geoseg.errors import require
     from geoseg.view.serve import serve
     from geoseg.view.shown import open_shown
 
     for module in ("fastapi", "rio_tiler", "uvicorn"):
-        require(module, extra="web")
+        if find_spec(module) is None:  # to load them takes seconds, in which the browser can start
+            require(module, extra="web")
     shown = open_shown(sources, opening_words({"sensor": sensor, "bands": bands}))
     serve(shown, host=host, port=port, browser=browser, say=lambda address: click.echo(f"{address}\nCtrl-C ends it."))

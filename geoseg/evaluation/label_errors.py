@@ -104,11 +104,17 @@ def find_label_errors(scenes: Sequence[ScoredLabels], legend: Legend, *, least_p
 def outlines(scenes: Sequence[ScoredLabels], examples: Examples, which: NDArray[np.intp]) -> NDArray[np.object_]:
     """(example,) outline of the pixels of these examples in the CRS of their scene; of features, of those in their first scene."""
     found = np.empty(len(which), dtype=object)
-    for at, example in enumerate(which.tolist()):
-        scene = scenes[examples.scene[example]]
-        plane = examples.regions[examples.scene[example]] if examples.regions else scene.features
+    for at, scene in enumerate(scenes):
+        mine = np.flatnonzero(examples.scene[which] == at)
+        if not len(mine):
+            continue
+        plane = examples.regions[at] if examples.regions else scene.features
         assert plane is not None, "features have their plane"
-        found[at] = _outline(plane == examples.number[example], scene.geobox)
+        boxes = ndimage.find_objects(plane + 1)
+        for place in mine.tolist():
+            number = int(examples.number[which[place]])
+            rows, cols = boxes[number]
+            found[place] = _outline(plane[rows, cols] == number, scene.geobox[rows, cols])
     return found
 
 
@@ -164,7 +170,5 @@ def _means(stored: NDArray[np.uint8], of_pixels: NDArray[np.integer], count: int
 
 def _outline(mask: NDArray[np.bool_], geobox: GeoBox) -> BaseGeometry:
     """The pixels of a mask (row, col) as one geometry."""
-    rows, cols = ndimage.find_objects(mask.astype(np.uint8))[0]
-    here = geobox[rows, cols]
-    traced = shapes(mask[rows, cols].astype(np.uint8), mask=mask[rows, cols], transform=here.affine)
+    traced = shapes(mask.astype(np.uint8), mask=mask, transform=geobox.affine)
     return shapely.union_all([shape(traced_one) for traced_one, _ in traced])

@@ -16,7 +16,7 @@ from geoseg.evaluation.tiles import Measure, Tiles, held_out_of, measure_tiles, 
 from geoseg.ground import geodesic_area_m2, horizontal
 from geoseg.io.qgis import ProjectLayer, write_project
 from geoseg.io.qgis_drawing import CLASS, drawing_qml, ranked_qml
-from geoseg.io.staging import Staging, check_free, move_results
+from geoseg.io.staging import OutputExistsError, Staging, check_free, move_results
 from geoseg.io.vectors import write_polygons
 from geoseg.legend import Legend
 from geoseg.mapping.make_map import make_map
@@ -78,7 +78,7 @@ def suggest_tiles(
     """
     results = open_all_maps(maps)
     for result in results:
-        check_free(result.path.parent, _names(result)[::2], overwrite=overwrite)
+        _check_free(result, overwrite=overwrite)
     return _write(results, *_rank(results, options or SuggestOptions(), progress))
 
 
@@ -94,6 +94,7 @@ def suggest_for_scene(
 ) -> list[Suggested]:
     """Map `scene` with `package` into the folder `out`, and rank its tiles there; the map appears with them or not at all."""
     wanted = options or SuggestOptions()
+    check_free(out, [f"{scene.name}{end}" for end in (".json", "_suggested.gpkg", "_suggested.qgz")], overwrite=overwrite)
     more = () if wanted.measure in ("entropy", "margin") else (wanted.measure,)
     with Staging(out) as work:
         made = make_map(
@@ -104,7 +105,7 @@ def suggest_for_scene(
             opened_with=opened_with,
             progress=progress,
         )
-        check_free(out, [*(path.name for path in made.files.values()), f"{scene.name}_suggested.gpkg"], overwrite=overwrite)
+        check_free(out, [path.name for path in made.files.values()], overwrite=overwrite)
         ranked = _rank(open_all_maps([work / "done"]), wanted, None)
         move_results(work / "done", out, last=made.files["item"].name)
     return _write([one for one in open_all_maps([out]) if one.name == scene.name], *ranked)
@@ -130,6 +131,15 @@ def _rank(results: Sequence[MapResult], options: SuggestOptions, progress: Progr
             "smaller tiles, or another scene"
         )
     return tiles, ranked
+
+
+def _check_free(result: MapResult, *, overwrite: bool) -> None:
+    """Raise OutputExistsError where a map has its tiles already; what was drawn is never in the way."""
+    for name in _names(result)[::2]:
+        if result.path.with_name(name).exists() and not overwrite:
+            raise OutputExistsError(
+                f"{result.path.with_name(name)} is there already; rank again with --overwrite, which keeps what was drawn"
+            )
 
 
 def _names(result: MapResult) -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ c = 0 is the cosine correction, which brightens steep shaded slopes far too much
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,8 @@ ILLUMINATION = "illumination"
 
 _FEWEST_PIXELS = 200
 """A line through fewer pixels than these says little of a scene."""
+_ROUNDING = 1e-13
+"""Correlation below which a rise is what rounding makes of a level line."""
 
 
 class TerrainCorrection(BaseModel):
@@ -83,7 +86,7 @@ def fit_c(reflectance: NDArray[np.floating], illumination: NDArray[np.floating],
         return float("inf")
     spread = x - x.mean()
     variance, rise = float(spread @ spread), float(spread @ (y - y.mean()))
-    if variance == 0 or rise <= 0:
+    if variance == 0 or rise <= _ROUNDING * math.sqrt(variance * float(y @ y)):
         return float("inf")
     slope = rise / variance
     return max(0.0, float(y.mean() - slope * x.mean()) / slope)

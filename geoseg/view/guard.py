@@ -94,6 +94,11 @@ class Guarded:
             await with_headers({"type": "http.response.start", "status": status, "headers": kind})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else said})
             return
+        if self._rules.token is not None and scope["path"] == f"/{self._rules.token}":  # or the page would ask for its parts beside it
+            where = [(b"location", f"{scope['path']}/".encode()), (b"content-length", b"0")]
+            await with_headers({"type": "http.response.start", "status": 308, "headers": where})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if self._rules.token is not None:
             scope = {**scope, "path": scope["path"].removeprefix(f"/{self._rules.token}")}
         await self._app(scope, receive, with_headers)

@@ -26,18 +26,17 @@ def serve(shown: Shown, *, host: str = "127.0.0.1", port: int = 0, browser: bool
     A port of 0 takes one that is free. Beyond this machine the address begins with a random word. InputError where the port is taken or the
     host is not one of this machine's; MissingExtraError where the extra `web` is not installed.
     """
-    uvicorn = require("uvicorn", extra="web")
     token = None if is_loopback(host) else secrets.token_urlsafe(24)
     with _bound(host, port) as listening:
         address = f"http://{_shown_host(host)}:{listening.getsockname()[1]}/{f'{token}/' if token else ''}"
-        app = make_app(shown, Rules(host, token))
-        settings = {"log_level": "warning", "access_log": False, "server_header": False, "timeout_graceful_shutdown": _PATIENCE_S}
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="on", **settings))
-        say(address)
+        say(address)  # whoever opens it now waits until the libraries are loaded, which takes two seconds
         if browser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
-            server.run(sockets=[listening])
+            uvicorn = require("uvicorn", extra="web")
+            app = make_app(shown, Rules(host, token))
+            settings = {"log_level": "warning", "access_log": False, "server_header": False, "timeout_graceful_shutdown": _PATIENCE_S}
+            uvicorn.Server(uvicorn.Config(app, lifespan="on", **settings)).run(sockets=[listening])
         except KeyboardInterrupt as stop:
             stop.add_note("the page is no longer served, and all files are as they were")
             raise

@@ -124,6 +124,9 @@ class DrawnImagery:
         picture = np.empty((3, SIZE, SIZE), np.uint8)
         limits = self.limits(stretch.cut)
         for band, (dark, bright) in enumerate(limits):
+            if planes.values.dtype == np.uint8 and (dark, bright, stretch.gamma) == (0, 255, 1):
+                picture[band] = planes.values[band]
+                continue
             share = np.clip((planes.values[band].astype(np.float32) - dark) / (bright - dark), 0, 1)
             picture[band] = 255 * np.nan_to_num(share if stretch.gamma == 1 else share ** (1 / stretch.gamma))
         if len(limits) == 1:
