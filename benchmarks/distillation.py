@@ -18,7 +18,7 @@ A student, a tiny transformer of few blocks with the light decoder, sees the sam
 
 Windows are judged one by one, without blending. Rows of Potsdam and Vaihingen were not run: their data are not at hand. Every row is
 written when it is done, and the same command goes on; radar comes last. A GPU takes `--accelerator gpu --steps 4000 --pool 8192
---depth 12`. Writes benchmarks/results/distillation.json, and the tables in distillation.md beside it; `--table` does only the latter.
+--depth 12`. Writes benchmarks/results/distillation.json, and the tables in docs/measured/distillation.md; `--table` does only the latter.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from geoseg.recipes.distillation_module import Distillation
 from geoseg.scenes.open_scene import open_scene
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "distillation.md"
 TILE, PATCH, BATCH = 32, 8, 16
 PIXEL_M = 10.0
 """What all networks are told: the places of patches are the same in every scene."""
@@ -253,7 +254,7 @@ def write(found: Sequence[dict[str, Any]], given: argparse.Namespace) -> None:
     """All that is known."""
     facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "torch": torch.__version__, "budget": budget(given)}
     RESULTS.write_text(json.dumps({**facts, "accelerator": given.accelerator, "found": list(found)}, indent=2) + "\n")
-    write_tables(RESULTS.with_suffix(".md"), tables(found))
+    write_tables(PAGE, tables(found))
 
 
 def budget(given: argparse.Namespace) -> dict[str, Any]:
@@ -294,7 +295,7 @@ def main() -> None:
     given = words.parse_args()
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if given.table:
-        write_tables(RESULTS.with_suffix(".md"), tables(held.get("found", [])))
+        write_tables(PAGE, tables(held.get("found", [])))
         print(tables(held.get("found", [])))
         return
     found = held["found"] if held.get("budget") == budget(given) else []

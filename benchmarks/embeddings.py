@@ -4,7 +4,7 @@
 
 DATA holds `s2_wales` (Sentinel-2 reflectance of the coast of Wales and the land-cover map of a classifier). Agreement with that map is
 never accuracy. ENCODER is an encoder of geoseg's for Sentinel-2 bands. Writes benchmarks/results/embeddings.json, each part when it is
-done; the tables of benchmarks/results/embeddings.md are made of it.
+done; the tables of docs/measured/embeddings.md are made of it.
 
 *seams*: vectors of neighbouring patches on either side of a cut (a line where a tile begins, ends, or hands over to the next), over
 those of all other neighbours; the same in a reference whose vectors all come from the middle of a tile of their own, so that the ground

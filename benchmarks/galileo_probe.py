@@ -10,7 +10,7 @@ random weights say what their shape alone is worth.
 
 The truth is the map of a classifier of single pixels: agreement with it, never accuracy, and easier from single pixels than from patches.
 So the same is done once more with patches of 8 x 8 pixels as the ground, each of the class that most of its pixels have.
-Writes benchmarks/results/galileo_probe.md.
+Writes docs/measured/galileo_probe.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from geoseg.confusion import Confusion
 from geoseg.legend import Legend
 from geoseg.models.states import read_state
 
-RESULTS = Path(__file__).parent / "results" / "galileo_probe.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "galileo_probe.md"
 BANDS = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "swir16", "swir22")
 CLASSES = Legend.from_names(["forest", "grass", "urban", "water"])
 EDGE, BLOCKS, LEARNED = 64, 60, 40
@@ -182,7 +182,7 @@ def main() -> None:
         + f"\n\n{time.process_time() - began:.0f} s of CPU in all, one thread, {platform.processor() or platform.machine()}, "
         f"torch {torch.__version__.partition('+')[0]}.\n"
     )
-    RESULTS.write_text(text, encoding="utf-8")
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

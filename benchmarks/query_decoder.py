@@ -5,7 +5,7 @@
 DATA and the task are those of `crossearth.py`: learned in the west of a scene, scored in its east. The transformer is a tiny ViT with
 random weights, whose patches are 16 pixels. Short trainings, of 60 windows in each of 6 epochs, all of 128 pixels: far from the 40,000
 steps of the paper. The pyramid has the recipe's branch for single pixels (`detail`) beside it, queries have none. Writes
-benchmarks/results/query_decoder.json, and its table as query_decoder.md.
+benchmarks/results/query_decoder.json, and its table as docs/measured/query_decoder.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from crossearth import TASK
 from learning import TASKS, learn, score, write_half
 
 RESULTS = Path(__file__).parent / "results" / "query_decoder.json"
+HEADING = "# Queries or a pyramid\n\n    python benchmarks/query_decoder.py DATA"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "query_decoder.md"
 SHORT = {"epochs": 6, "draws": 60, "batch": 6, "tile": 128, "family": "vit.Pyramid", "compare": "none", "pictures": 0}
 VIT = {"size": "tiny", "patch": 16}
 ROWS: dict[str, dict[str, Any]] = {
@@ -70,7 +72,7 @@ def main() -> None:
             found[name] = {"settings": ROWS[name], "rows": rows}
             print(name, seed, ious, round(spent, 1), flush=True)
             RESULTS.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "short": SHORT, "found": found}, indent=2) + "\n")
-            RESULTS.with_suffix(".md").write_text(f"{(__doc__ or '').splitlines()[0]}\n\n{table(found)}\n")
+            PAGE.write_text(f"{HEADING}\n\n{(__doc__ or '').splitlines()[0]}\n\n{table(found)}\n")
     print(table(found))
 
 

@@ -18,7 +18,7 @@ A random forest on single pixels stands beside, with the same labels.
 
 All that is learned is kept in WORK, and every row is written when it is done, so that the same command goes on where it was stopped; what
 matters most comes first. A GPU takes `--accelerator gpu --windows 400000 --batch 256 --depth 12 --steps 2000`. Writes
-benchmarks/results/sigmae.json, and the tables in sigmae.md beside it; `--table` does only the latter.
+benchmarks/results/sigmae.json, and the tables in docs/measured/sigmae.md; `--table` does only the latter.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ from geoseg.scenes.catalog import Catalog
 from geoseg.scenes.open_scene import open_scene
 
 RESULTS = Path(__file__).parent / "results" / "sigmae.json"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "sigmae.md"
 BANDS = ("blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "swir16", "swir22")
 TILE, PATCH, UNIT = 32, 4, 16
 ROWS, COLS = TILE * 14, TILE * 28
@@ -481,7 +482,7 @@ def main() -> None:
     held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     found = held["found"] if held.get("budget") == budget else []
     if given.table:
-        write_tables(RESULTS.with_suffix(".md"), tables(held.get("found", [])))
+        write_tables(PAGE, tables(held.get("found", [])))
         print(tables(held.get("found", [])))
         return
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -506,7 +507,7 @@ def main() -> None:
         print(part, row[part.kind], flush=True)
         facts = {"date": time.strftime("%Y-%m-%d"), "processor": processor(), "torch": torch.__version__, "budget": budget}
         RESULTS.write_text(json.dumps({**facts, "accelerator": given.accelerator, "found": found}, indent=2) + "\n")
-        write_tables(RESULTS.with_suffix(".md"), tables(found))
+        write_tables(PAGE, tables(found))
     print(tables(found))
 
 

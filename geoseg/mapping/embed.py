@@ -4,7 +4,7 @@ Read, prepared, tiled and blended as maps are (`make_map.py`), but a place of th
 vector depends on all that lies in its tile and on where in it the patch lies, so that neighbouring tiles differ on the same patch. Such
 vectors are blended, the more of each the further inside its tile: no step is left where a tile begins or ends, and the mean of two
 views is nearer to what a network that sees everything would say than either. Taking each from the tile in which it lies most in the
-middle would leave each vector as one tile has it, with a step where two tiles meet (benchmarks/results/embeddings.md).
+middle would leave each vector as one tile has it, with a step where two tiles meet (docs/measured/embeddings.md).
 """
 
 from __future__ import annotations
