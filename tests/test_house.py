@@ -384,5 +384,7 @@ def test_the_wheel_holds_default_model_catalogue_and_types(tmp_path: Path) -> No
         names = set(wheel.namelist())
     default = {path.relative_to(ROOT).as_posix() for path in (ROOT / "geoseg/models/default").rglob("*") if path.is_file()}
     assert {"geoseg/models/default/model.json", "geoseg/models/default/model.onnx"} <= default <= names
-    assert {"geoseg/data_catalog.yaml", "geoseg/py.typed", "geoseg/mapping/make_map.py"} <= names
+    assert {"geoseg/data_catalog.yaml", "geoseg/py.typed", "geoseg/mapping/make_map.py", "geoseg/backbones/published.yaml"} <= names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "geoseg/view/static").iterdir()}
+    assert {f"geoseg/view/static/{name}" for name in ("index.html", "maplibre-gl.mjs", "maplibre-gl-LICENSE.txt")} <= page <= names
     assert {name.split("/")[0] for name in names} == {"geoseg", f"geoseg-{geoseg.__version__}.dist-info"}
