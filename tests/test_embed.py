@@ -42,7 +42,7 @@ HEIGHT, WIDTH = 103, 90
 WORDS = ("--sensor", "sentinel-2-l2a", "--bands", "red,nir", "--scale", "0.0001")
 
 
-def make_encoder(path: Path, *, alone: bool = False, depth: int = 1) -> Encoder:
+def make_encoder(path: Path, *, alone: bool = False, depth: int = 1, restriction: str = "") -> Encoder:
     """A transformer with random weights; `alone`: each vector depends on its patch and on nothing else."""
     architecture: dict[str, Any] = {"size": "tiny", "patch": PATCH, "depth": depth}
     torch.manual_seed(0)
@@ -57,6 +57,7 @@ def make_encoder(path: Path, *, alone: bool = False, depth: int = 1) -> Encoder:
         name="small-vit",
         title="A small transformer",
         licence="CC-BY-4.0",
+        restriction=restriction,
         preparation=Preparation(
             bands=tuple(BandNeed(role=role, unit="reflectance") for role in ROLES),
             channels=tuple(Channel(name=role, mean=0.1, std=0.1) for role in ROLES),
@@ -445,3 +446,9 @@ def test_only_an_area_may_be_embedded(ground: Path, tmp_path: Path) -> None:
     expected = np.zeros((26, 23), dtype=bool)
     expected[10:20, 10:15] = True
     assert np.array_equal(seen, expected)
+
+
+def test_what_the_encoders_licence_forbids_goes_with_its_vectors(tmp_path: Path) -> None:
+    encoder = make_encoder(tmp_path / "encoder", restriction="not for commercial use")
+    made = embed_scene(open_it(write_scene(tmp_path / "scene.tif")), encoder.path, tmp_path / "out")
+    assert "not for commercial use" in open_scene(made.files["embedding"]).attribution

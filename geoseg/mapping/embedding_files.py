@@ -126,7 +126,7 @@ def write_item(
             sensor=scene.sensor.name,
             product_id=scene.product_id,
             processing_baseline=scene.processing_baseline,
-            attribution=scene.attribution,
+            attribution=_credits(plan),
             warnings=list(plan.map.warnings),
         ),
         model=ModelFacts(name=package.name, title=package.title, licence=package.licence, checksum=package.checksum, figures=[]),
@@ -188,6 +188,13 @@ def _stored(
     return np.where(known, np.rint(np.where(known, steps, 0)).clip(-_STEPS, _STEPS), _BYTE_NODATA).astype(np.int8)
 
 
+def _credits(plan: EmbedPlan) -> str:
+    """Whom scene and encoder ask to name, and what the encoder's licence forbids; what is learned from the vectors carries it on."""
+    package = plan.features.package
+    terms = f"Embedded with {package.title}, {package.licence}: {package.restriction}." if package.restriction else ""
+    return " ".join(dict.fromkeys(text for text in (plan.map.scene.attribution, package.attribution, terms) if text))
+
+
 def _tags(plan: EmbedPlan) -> dict[str, str]:
     """What the file says of itself: enough to open it as a scene, and where it is from; no dates, so that a run repeats its bytes."""
     package, scene = plan.features.package, plan.map.scene
@@ -197,6 +204,6 @@ def _tags(plan: EmbedPlan) -> dict[str, str]:
         "GEOSEG_MODEL": f"{package.name} sha256:{package.checksum}",
         "GEOSEG_LEVEL": f"{plan.features.level} of {plan.features.levels}",
         "GEOSEG_SCENE": scene.product_id or scene.name,
-        "ATTRIBUTION": scene.attribution,
+        "ATTRIBUTION": _credits(plan),
     }
     return {key: value for key, value in tags.items() if value}
