@@ -166,6 +166,7 @@ def _as_package(encoder: Encoder, network: Any, whole: int) -> ModelPackage:
         title=encoder.title,
         description=encoder.description,
         licence=encoder.licence,
+        restriction=encoder.restriction,
         preparation=encoder.preparation,
         outputs=(Output(name=EMBEDDING, kind="quantity", unit="1", range=(-_LARGEST, _LARGEST)),),
         pixel_size_m=encoder.pixel_size_m,
