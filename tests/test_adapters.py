@@ -7,16 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 from command_line import refusal
 from labelled_ground import QUICK, write_ground
 
 pytest.importorskip("torch")
+pytest.importorskip("lightning")
 pytest.importorskip("timm")
 pytest.importorskip("peft")
 
+import lightning
 import torch
 from safetensors.torch import load, save_file
 
