@@ -205,7 +205,7 @@ def learn(arm: str, source: Source, teacher: Path, seed: int, given: argparse.Na
                 sizes, told = torch.full((BATCH,), PIXEL_M, device=device), pool.told[some].to(device)
                 loss = loss + module.compare(images, sizes, pool.has_data[some].to(device), generator, told).total
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()

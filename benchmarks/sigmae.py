@@ -292,7 +292,7 @@ def probe(learned: torch.Tensor, labels: Array, judged: torch.Tensor, south: Hal
     def step() -> torch.Tensor:
         optimizer.zero_grad()
         loss = functional.cross_entropy(linear(features), wanted) + _RIDGE / 2 * linear.weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         return loss
 
     optimizer.step(step)
@@ -319,7 +319,7 @@ def fine_tune(
         images, wanted = (torch.from_numpy(np.stack(part)).to(device) for part in zip(*batch, strict=True))
         loss = functional.cross_entropy(model(images), wanted, weight=weights, ignore_index=-1)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimizer.step()
         schedule.step()
     model.eval()

@@ -115,7 +115,7 @@ class VitBackbone(VisionTransformer):
         self.taken = quarters(self.depth)
         self.channels, self.strides = (self.width,) * len(self.taken), (patch,) * len(self.taken)
 
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[override]
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:  # type: ignore[override]  # levels, where the plain transformer gives tokens
         """(batch, width, row, col) of patches after each of the blocks `taken`, the last of them normed."""
         tokens, levels = self.tokens(image, self.pixel_size_m), []
         for number, block in enumerate(self.blocks, 1):
